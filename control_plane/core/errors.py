@@ -1,0 +1,187 @@
+"""The one tree of errors that users meet. Each has a stable `code`; the HTTP status is the edge's affair.
+
+ControlPlaneError
+├── InvalidInputError            the request is wrong; `fields` name what and why
+│   └── InvalidComposeFileError
+├── TooLargeError
+├── UnauthorizedError
+├── NotFoundError
+│   ├── AgentNotFoundError
+│   ├── ProjectNotFoundError
+│   ├── DeploymentNotFoundError
+│   └── JobNotFoundError
+├── ConflictError
+│   ├── NameCollisionError       Compose would fold two project names into one
+│   ├── JobAlreadySentError
+│   ├── JobFinishedError
+│   └── HostnameTakenError
+├── UnavailableError             try again later; `retry_after_seconds` says when
+│   ├── AgentNotConnectedError
+│   ├── NoAgentsError
+│   ├── OverloadedError
+│   └── StoreUnavailableError
+├── QueueFullError
+└── StorageFullError
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class ControlPlaneError(Exception):
+    """Something that a user can meet; its text is one sentence that says what to do."""
+
+    code: ClassVar[str] = "internal_error"
+    retry_after_seconds: int | None = None
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class FieldProblem:
+    """One thing that is wrong with a request: where (`body.project_name`, `services.web.ports[0]`) and why."""
+
+    field: str
+    reason: str
+    line: int | None = None
+    """1-based line in the Compose file, where it is known."""
+    column: int | None = None
+
+
+class InvalidInputError(ControlPlaneError):
+    """The request cannot be carried out as it is."""
+
+    code = "invalid_input"
+
+    def __init__(self, detail: str, fields: Sequence[FieldProblem] = ()) -> None:
+        super().__init__(detail)
+        self.fields = tuple(fields)
+
+
+class InvalidComposeFileError(InvalidInputError):
+    """The Compose file cannot be deployed."""
+
+    code = "invalid_compose_file"
+
+
+class TooLargeError(ControlPlaneError):
+    """A body or a file is over its bound."""
+
+    code = "too_large"
+
+
+class UnauthorizedError(ControlPlaneError):
+    """No token, or one that is not valid."""
+
+    code = "unauthorized"
+
+
+class NotFoundError(ControlPlaneError):
+    """There is no such thing."""
+
+    code = "not_found"
+
+
+class AgentNotFoundError(NotFoundError):
+    """No agent has this id."""
+
+    code = "agent_not_found"
+
+
+class ProjectNotFoundError(NotFoundError):
+    """Nothing was ever deployed under this name (on this agent)."""
+
+    code = "project_not_found"
+
+
+class DeploymentNotFoundError(NotFoundError):
+    """No deployment has this id."""
+
+    code = "deployment_not_found"
+
+
+class JobNotFoundError(NotFoundError):
+    """No job has this id."""
+
+    code = "job_not_found"
+
+
+class ConflictError(ControlPlaneError):
+    """It does not fit the present state."""
+
+    code = "conflict"
+
+
+class NameCollisionError(ConflictError):
+    """Another project of this agent would be the same Compose project on its host."""
+
+    code = "name_collision"
+
+
+class JobAlreadySentError(ConflictError):
+    """The agent has the command; it cannot be taken back."""
+
+    code = "job_already_sent"
+
+
+class JobFinishedError(ConflictError):
+    """The job is over."""
+
+    code = "job_finished"
+
+
+class HostnameTakenError(ConflictError):
+    """Another live agent is connected under this hostname."""
+
+    code = "hostname_taken"
+
+
+class UnavailableError(ControlPlaneError):
+    """It cannot be done now; it may be later."""
+
+    code = "unavailable"
+    retry_after_seconds: int | None = 5
+
+
+class AgentNotConnectedError(UnavailableError):
+    """The agent is known and offline."""
+
+    code = "agent_not_connected"
+    retry_after_seconds = 10
+
+
+class NoAgentsError(UnavailableError):
+    """No agent is connected to take a new project."""
+
+    code = "no_agents"
+    retry_after_seconds = 10
+
+
+class OverloadedError(UnavailableError):
+    """More requests wait than can be served in good time."""
+
+    code = "overloaded"
+    retry_after_seconds = 1
+
+
+class StoreUnavailableError(UnavailableError):
+    """The database does not answer."""
+
+    code = "store_unavailable"
+
+
+class QueueFullError(ControlPlaneError):
+    """The agent's queue holds as many jobs as it may."""
+
+    code = "queue_full"
+    retry_after_seconds: int | None = 30
+
+
+class StorageFullError(ControlPlaneError):
+    """The disk is full; nothing was stored."""
+
+    code = "storage_full"
+    retry_after_seconds: int | None = 60

@@ -1,0 +1,170 @@
+"""The agent wire: commands, responses, handshake headers and close codes, and their JSON.
+
+Used by the control plane and by `agent/`. Installed agents speak exactly this, so names here never
+change; what newer agents say beyond it is optional and marked so. Nothing here opens a socket.
+"""
+
+import json
+from enum import IntEnum, StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+PATH = "/ws"
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+"""The largest frame either side takes; a larger one closes the connection with 1009."""
+
+HEADER_VERSION = "X-Agent-Version"
+HEADER_ARCHITECTURE = "X-Agent-Architecture"
+HEADER_HOSTNAME = "X-Agent-Hostname"
+HEADER_CAPABILITIES = "X-Agent-Capabilities"
+"""Optional: space-separated `Capability` values. Go agents do not send it."""
+HEADER_INSTANCE = "X-Agent-Instance"
+"""Optional: a random id of the agent's process. Another value means that the process before it is gone."""
+
+UNKNOWN_JOB_ID = "unknown"
+"""What an agent answers for when it could not parse a command."""
+
+
+class Capability(StrEnum):
+    """What an agent can do beyond the Go agent's wire."""
+
+    RESEND = "resend"
+    """A command whose job id the agent knows, running or finished, is answered again and never run again;
+    finished ids and undelivered answers survive the agent's restart."""
+    STATUS_JSON = "status-json"
+    """STATUS answers `data` with the parsed list of `docker compose ps --all --format json`."""
+    DRY_RUN = "dry-run"
+    """The agent only validates; it starts nothing."""
+
+
+class CommandType(StrEnum):
+    """What the control plane can ask of an agent."""
+
+    DEPLOY_COMPOSE = "DEPLOY_COMPOSE"
+    STOP_COMPOSE = "STOP_COMPOSE"
+    STATUS = "STATUS"
+    HEALTH_CHECK = "HEALTH_CHECK"
+
+    @property
+    def changes_project(self) -> bool:
+        """Whether it changes what runs, and so must wait for the project's command before it."""
+        return self in {CommandType.DEPLOY_COMPOSE, CommandType.STOP_COMPOSE}
+
+
+class ResponseStatus(StrEnum):
+    """How far an agent says a command is."""
+
+    QUEUED = "QUEUED"
+    IN_PROGRESS = "IN_PROGRESS"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+
+    @property
+    def final(self) -> bool:
+        """Whether no further answer for the job is to be expected."""
+        return self in {ResponseStatus.COMPLETED, ResponseStatus.FAILED}
+
+
+class CloseCode(IntEnum):
+    """Why the control plane closes an agent's socket (RFC 6455, section 7.4)."""
+
+    GOING_AWAY = 1001
+    UNSUPPORTED_DATA = 1003
+    INVALID_UTF8 = 1007
+    POLICY_VIOLATION = 1008
+    TOO_BIG = 1009
+    INTERNAL_ERROR = 1011
+    RESTARTING = 1012
+    REPLACED = 4001
+    """Another connection of the same hostname took this one's place."""
+
+
+class Command(BaseModel):
+    """One command, control plane to agent. Unknown keys are ignored, as the Go agent does."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str = Field(min_length=1, max_length=200)
+    type: CommandType
+    payload: dict[str, Any]
+
+
+class Response(BaseModel):
+    """One answer, agent to control plane."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    job_id: str = Field(min_length=1, max_length=200)
+    status: ResponseStatus
+    logs: str = ""
+    error: str = ""
+    data: Any = None
+    whole_log: Literal[True] | None = None
+    """Optional, newer agents: `logs` is the job's whole log and replaces what was streamed before."""
+
+
+class BadMessageError(ValueError):
+    """A frame's text is not a message of this protocol; the text says why."""
+
+
+def encode_command(job_id: str, kind: CommandType, payload: dict[str, Any]) -> str:
+    """Return the JSON text of a command. `payload` must be JSON-serialisable; `{}` is sent as such."""
+    return json.dumps({"id": job_id, "type": kind.value, "payload": payload}, separators=(",", ":"))
+
+
+def decode_command(text: str) -> Command:
+    """Read a command, as agents do. Raises BadMessageError."""
+    try:
+        return Command.model_validate_json(text)
+    except ValidationError as error:
+        raise BadMessageError(_first_reason(error)) from None
+
+
+def encode_response(response: Response) -> str:
+    """Return the JSON text of an answer; `error`, `data` and `whole_log` are left out when empty."""
+    document: dict[str, Any] = {"job_id": response.job_id, "status": response.status.value, "logs": response.logs}
+    if response.error:
+        document["error"] = response.error
+    if response.data is not None:
+        document["data"] = response.data
+    if response.whole_log:
+        document["whole_log"] = True
+    return json.dumps(document, separators=(",", ":"))
+
+
+def decode_response(text: str) -> Response:
+    """Read an agent's answer. Raises BadMessageError.
+
+    Strict JSON first, for it is fast; then, so that an odd value in the logs cannot cost a job its
+    answer, Python's lenient reader: lone surrogates become U+FFFD, NaN and infinities become null.
+    """
+    try:
+        return Response.model_validate_json(text)
+    except ValidationError as strict:
+        if strict.errors(include_url=False, include_input=False)[0]["type"] != "json_invalid":
+            raise BadMessageError(_first_reason(strict)) from None
+    try:
+        readable = text.encode("utf-8", "replace").decode()
+        document = json.loads(readable, parse_constant=lambda _: None)
+        return Response.model_validate(_without_surrogates(document))
+    except ValidationError as error:
+        raise BadMessageError(_first_reason(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise BadMessageError(f"not JSON: {error}") from None
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+    return value
+
+
+def _first_reason(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "message"
+    return f"{where}: {first['msg']}"

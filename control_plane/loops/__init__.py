@@ -1,0 +1,1 @@
+"""Floor 4: work that repeats by the clock, supervised."""

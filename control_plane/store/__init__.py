@@ -1,0 +1,1 @@
+"""Floor 2: the records. The only code that speaks SQL."""
