@@ -42,7 +42,7 @@ class ControlPlaneError(Exception):
 
 @dataclass(frozen=True)
 class FieldProblem:
-    """One thing that is wrong with a request: where (`body.project_name`, `services.web.ports[0]`) and why."""
+    """One thing that is wrong with a request: where (`services.web.ports[0]`) and why."""
 
     field: str
     reason: str

@@ -123,7 +123,11 @@ def decode_command(text: str) -> Command:
 
 def encode_response(response: Response) -> str:
     """Return the JSON text of an answer; `error`, `data` and `whole_log` are left out when empty."""
-    document: dict[str, Any] = {"job_id": response.job_id, "status": response.status.value, "logs": response.logs}
+    document: dict[str, Any] = {
+        "job_id": response.job_id,
+        "status": response.status.value,
+        "logs": response.logs,
+    }
     if response.error:
         document["error"] = response.error
     if response.data is not None:

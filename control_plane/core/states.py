@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from control_plane.core.protocol import ResponseStatus
 
-
 Status = TypeVar("Status", bound=StrEnum)
 
 
