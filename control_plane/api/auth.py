@@ -1,0 +1,74 @@
+"""Who may call the REST API: a bearer token, checked before anything else of a request is looked at.
+
+Routers behind the token are made with `protected_router`. Invariant: without a valid token no body is read
+and no dependency runs. `app.state.api_tokens` holds the TokenChecker, None only with API_AUTH=none.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import APIRouter, Security
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+
+from control_plane.core.errors import UnauthorizedError
+from control_plane.core.tokens import TokenChecker, bearer_token
+
+_CHECKED = "control_plane.token_checked"
+
+
+def check_token(connection: HTTPConnection) -> None:
+    """Return when the request carries a valid token, or none is needed. Raises UnauthorizedError.
+
+    Checked once a request: a second call returns at once.
+    """
+    scope = connection.scope
+    if _CHECKED in scope:
+        return
+    tokens: TokenChecker | None = connection.app.state.api_tokens
+    if tokens is not None:
+        presented = bearer_token(connection.headers.get("authorization"))
+        if presented is None:
+            raise UnauthorizedError("Send your API token with the header 'Authorization: Bearer <API_TOKEN>'.")
+        if not tokens.matches(presented):
+            raise UnauthorizedError(
+                "This API token is not valid; send the one that the control plane was started with (API_TOKEN)."
+            )
+    scope[_CHECKED] = True
+
+
+class _ApiToken(HTTPBearer):
+    """The security scheme that Swagger's Authorize offers; as a dependency it checks the token."""
+
+    async def __call__(self, request: HTTPConnection) -> None:
+        """Raise UnauthorizedError without a valid token."""
+        check_token(request)
+
+
+require_token = _ApiToken(
+    scheme_name="API token",
+    description="The value of `API_TOKEN`; if it was never set, the one that the first start made and printed.",
+    auto_error=False,
+)
+"""Dependency of every route that is not public: `dependencies=[Security(require_token)]`."""
+
+
+class TokenFirstRoute(APIRoute):
+    """Checks the token before FastAPI reads and parses the body, which it does ahead of all dependencies."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return FastAPI's handler behind the check."""
+        handler = super().get_route_handler()
+
+        async def checked(request: Request) -> Response:
+            check_token(request)
+            return await handler(request)
+
+        return checked
+
+
+def protected_router(**options: Any) -> APIRouter:
+    """Return a router all of whose routes need the token. `options` are APIRouter's own."""
+    return APIRouter(route_class=TokenFirstRoute, dependencies=[Security(require_token)], **options)
