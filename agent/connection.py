@@ -1,0 +1,153 @@
+"""The socket to the control plane: dials it for ever, reads commands, writes what the outbox holds.
+
+`__main__` runs one of these. One task writes and one reads; a final answer counts as delivered only when a
+ping sent after it was answered, so nothing that a dying socket swallowed is forgotten.
+"""
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Callable
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from agent import __version__, host
+from agent.outbox import Outbox
+from agent.settings import Settings
+from control_plane.core import protocol
+from control_plane.core.protocol import Capability
+
+FIRST_DELAY_SECONDS = 1.0
+MAX_DELAY_SECONDS = 120.0
+HANDSHAKE_SECONDS = 10
+PING_SECONDS = 20
+"""Between pings, and for their answers: a dead control plane is noticed within 40 s."""
+CLOSE_SECONDS = 2
+
+log = logging.getLogger(__name__)
+
+
+def delay_bound(failures: int) -> float:
+    """Return the longest wait in seconds after `failures` attempts in a row that failed; 0: after a success."""
+    return float(min(FIRST_DELAY_SECONDS * 2 ** min(failures, 10), MAX_DELAY_SECONDS))
+
+
+def explain(error: Exception, settings: Settings) -> str:
+    """Return one sentence on why there is no connection and what to do about it."""
+    if isinstance(error, InvalidStatus):
+        status = error.response.status_code
+        return {
+            401: "The control plane refused this agent's token (HTTP 401): set AGENT_SECRET_TOKEN to the control "
+            "plane's own value and restart the agent",
+            403: "The control plane refused this agent (HTTP 403): check that its token may be used for the hostname "
+            f'"{settings.hostname}"',
+            409: f'Another live agent is connected as "{settings.hostname}" (HTTP 409): stop it, or give this one a '
+            "name of its own with --hostname (AGENT_HOSTNAME)",
+        }.get(status, f"{settings.server_url} answered HTTP {status}: check the address, and that its service is up")
+    if isinstance(error, ConnectionClosed):
+        return f"The connection to the control plane is gone ({error})"
+    if isinstance(error, TimeoutError):
+        return f"{settings.server_url} did not answer within {HANDSHAKE_SECONDS} s: check the address and the network"
+    if isinstance(error, WebSocketException):
+        return f"{settings.server_url} is no control plane ({error}): check the address"
+    return f"The control plane at {settings.server_url} cannot be reached ({error}): check the address and the network"
+
+
+class Connection:
+    """The one connection of this agent, made anew whenever it breaks."""
+
+    def __init__(self, settings: Settings, outbox: Outbox, receive: Callable[[str | bytes], None]) -> None:
+        self._settings = settings
+        self._outbox = outbox
+        self._receive = receive
+        self._confirmations: set[asyncio.Future[float]] = set()
+        self._headers = handshake_headers(settings, instance=secrets.token_hex(16))
+        self.connected = False
+
+    async def run(self) -> None:
+        """Stay connected until cancelled; then close properly, within CLOSE_SECONDS."""
+        failures = 0
+        while True:
+            try:
+                async with self._dial() as socket:
+                    failures = 0
+                    log.info("Connected to %s as %s.", self._settings.server_url, self._settings.hostname)
+                    await self._serve(socket)
+            except (OSError, WebSocketException, ImportError) as error:
+                reason = explain(error, self._settings)
+            else:
+                reason = "The control plane closed the connection"
+            # Full jitter: a fleet that lost its control plane must not come back all at once.
+            delay = random.uniform(0, delay_bound(failures))  # noqa: S311 - spreads load, guards nothing
+            failures += 1
+            log.warning("%s; trying again in %.1f s.", reason, delay)
+            await asyncio.sleep(delay)
+
+    def _dial(self) -> connect:
+        return connect(
+            self._settings.server_url,
+            additional_headers=self._headers,
+            compression=None,
+            max_size=protocol.MAX_MESSAGE_BYTES,
+            open_timeout=HANDSHAKE_SECONDS,
+            ping_interval=PING_SECONDS,
+            ping_timeout=PING_SECONDS,
+            close_timeout=CLOSE_SECONDS,
+        )
+
+    async def _serve(self, socket: ClientConnection) -> None:
+        self._outbox.start_connection()
+        self.connected = True
+        writer = asyncio.create_task(self._write(socket))
+        reader = asyncio.create_task(self._read(socket))
+        try:
+            await asyncio.wait({writer, reader}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.connected = False
+            for task in (writer, reader):
+                task.cancel()
+            ended = await asyncio.gather(writer, reader, return_exceptions=True)
+        for result in ended:
+            if isinstance(result, Exception):
+                raise result
+
+    async def _read(self, socket: ClientConnection) -> None:
+        async for frame in socket:
+            self._receive(frame)
+
+    async def _write(self, socket: ClientConnection) -> None:
+        while True:
+            outgoing = await self._outbox.next()
+            try:
+                await socket.send(outgoing.text)
+                if outgoing.final_of is not None:
+                    self._confirm_later(outgoing.final_of, asyncio.ensure_future(await socket.ping()))
+            except BaseException:
+                self._outbox.put_back(outgoing)
+                raise
+
+    def _confirm_later(self, job_id: str, pong: "asyncio.Future[float]") -> None:
+        def confirm(done: "asyncio.Future[float]") -> None:
+            self._confirmations.discard(done)
+            if not done.cancelled() and done.exception() is None:
+                self._outbox.delivered(job_id)
+
+        self._confirmations.add(pong)
+        pong.add_done_callback(confirm)
+
+
+def handshake_headers(settings: Settings, instance: str) -> dict[str, str]:
+    """Return the headers of the upgrade request; `instance` is a random name of this process."""
+    capabilities = [Capability.RESEND, Capability.STATUS_JSON]
+    if settings.dry_run:
+        capabilities.append(Capability.DRY_RUN)
+    return {
+        "Authorization": f"Bearer {settings.token}",
+        protocol.HEADER_VERSION: __version__,
+        protocol.HEADER_ARCHITECTURE: host.architecture(),
+        protocol.HEADER_HOSTNAME: settings.hostname,
+        protocol.HEADER_CAPABILITIES: " ".join(capabilities),
+        protocol.HEADER_INSTANCE: instance,
+    }
