@@ -121,20 +121,17 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def _read(path: Path) -> _Kept:
-    try:
-        # A pipe under this name would otherwise block the start for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except FileNotFoundError:
+    if not path.exists():
         return _Kept()
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+    # Before it is opened: a pipe under this name would block the start for ever.
+    if not path.is_file():
+        raise SettingsError(f"{path}, where the secrets are kept, is not a file: move it away and restart.")
+    with path.open("rb") as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        if mode & 0o077:
+            # Not tightened in silence: whoever could read it may have done so.
             raise SettingsError(
-                f"{path}, where the secrets are kept, is not a file: move it away and restart."
-            )
-        if stat.S_IMODE(status.st_mode) & 0o077:
-            raise SettingsError(
-                f"{path} holds secrets and is open to other users (mode {stat.S_IMODE(status.st_mode):04o}): "
+                f"{path} holds secrets and is open to other users (mode {mode:04o}): "
                 f"run `chmod 600 {path}`, or delete it to have new secrets made."
             )
         content = file.read(_MAX_FILE_BYTES)

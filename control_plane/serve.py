@@ -1,0 +1,177 @@
+"""The process: settings, secrets, logging and the listening socket, then uvicorn until a signal; `run.py` calls it.
+
+Everything that can be refused is refused before the app exists, in one line on stderr and with exit status 2.
+The port is listened on first: it keeps a second server off this one's database while both start, and agents
+that reconnect meanwhile wait in the backlog instead of backing off.
+"""
+
+import contextlib
+import errno
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Awaitable
+from types import FrameType
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from control_plane import __version__
+from control_plane.announcement import announcement, http_url
+from control_plane.config import Settings, SettingsError, load_settings
+from control_plane.core import protocol
+from control_plane.core.startup import StartupError
+from control_plane.logs import configure_logging
+from control_plane.main import create_app
+from control_plane.secrets import Secrets, resolve_secrets
+from control_plane.ws.socket import AgentSocketProtocol
+
+EXIT_CONFIGURATION = 2
+EXIT_CRASH = 1
+KEEP_ALIVE_SECONDS = 75
+"""Longer than the 60 s after which common proxies drop an idle upstream connection, so that they close first."""
+
+log = structlog.get_logger()
+
+
+def main() -> int:
+    """Run the server until SIGTERM or SIGINT; return the process's exit status."""
+    _end_quietly_while_starting()
+    warnings: list[str] = []
+    try:
+        settings = load_settings(warn=warnings.append)
+        listener = listen(settings)
+        secrets, told = resolve_secrets(settings)
+    except SettingsError as error:
+        sys.stderr.write("".join(f"Warning: {line}\n" for line in warnings) + f"{error}\n")
+        return EXIT_CONFIGURATION
+    configure_logging(settings.log_format, settings.log_level)
+    for line in warnings:
+        log.warning(line)
+    base_url = http_url(settings.host, listener.getsockname()[1])
+    if told is not None:
+        sys.stdout.write(announcement(base_url, told))
+        sys.stdout.flush()
+    with listener:
+        return _run(settings, secrets, listener, base_url)
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Return a socket that listens on HOST and PORT; SettingsError when it cannot."""
+    host, port = settings.host, settings.port
+    try:
+        # IPv4 first where a name has both: clients that are given the name try both.
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
+        both = family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(address[:2], family=family, backlog=settings.backlog, dualstack_ipv6=both)
+    except OSError as error:
+        raise SettingsError(_why_not_bound(host, port, error)) from None
+
+
+def _why_not_bound(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"PORT {port} on {host} is in use: stop the program that has it, or set PORT to another one."
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"HOST {host} is not an address of this machine: set it to one, or to 0.0.0.0 for all of them."
+    if error.errno == errno.EACCES:
+        return f"PORT {port} needs more rights than this user has: set PORT to 1024 or above."
+    return f"HOST {host} and PORT {port} cannot be listened on ({error.strerror})."
+
+
+def _run(settings: Settings, secrets: Secrets, listener: socket.socket, base_url: str) -> int:
+    _raise_open_files_limit()
+    refusals: list[StartupError] = []
+    try:
+        app = _guarded(create_app(settings, secrets), refusals)
+        _Server(_uvicorn_config(app, settings), base_url).run(sockets=[listener])
+    except StartupError as error:
+        refusals.append(error)
+    except SystemExit as ended:
+        # Uvicorn's way out when the lifespan does not start; the guard has told or kept the reason.
+        if not refusals:
+            return EXIT_CRASH if ended.code else 0
+    if refusals:
+        sys.stderr.write(f"{refusals[0]}\n")
+        return EXIT_CONFIGURATION
+    log.info("stopped")
+    return 0
+
+
+def _uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        interface="asgi3",
+        loop="uvloop",
+        http="httptools",
+        ws=AgentSocketProtocol,
+        ws_max_size=protocol.MAX_MESSAGE_BYTES,
+        # Compressing costs 35 KiB more per agent and slows a fleet's return past its handshake limit.
+        ws_per_message_deflate=False,
+        ws_ping_interval=settings.agent_ping_interval_seconds,
+        ws_ping_timeout=settings.agent_ping_timeout_seconds,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=settings.backlog,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=settings.shutdown_grace_seconds,
+    )
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server, which says where it is ready and ends a wanted stop with status 0."""
+
+    def __init__(self, config: uvicorn.Config, base_url: str) -> None:
+        super().__init__(config)
+        self._base_url = base_url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        log.info("listening", url=self._base_url, version=__version__)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        # Uvicorn would raise the signal again after the shutdown, and the process would die of it.
+        self._captured_signals.clear()
+
+
+def _guarded(app: ASGIApp, refusals: list[StartupError]) -> ASGIApp:
+    """Return `app`; what keeps it from starting is logged once, or kept in `refusals` when it is for the operator."""
+
+    async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
+        async def without_traceback(message: Message) -> None:
+            await send({**message, "message": ""} if message["type"].endswith(".failed") else message)
+
+        try:
+            await app(scope, receive, without_traceback)
+        except StartupError as error:
+            refusals.append(error)
+            raise
+        except Exception:
+            log.exception("the lifespan failed")
+            raise
+
+    def asgi(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # Not a coroutine of its own: nothing is added to the path of a request.
+        return lifespan(scope, receive, send) if scope["type"] == "lifespan" else app(scope, receive, send)
+
+    return asgi
+
+
+def _raise_open_files_limit() -> None:
+    """Each agent takes a descriptor, and the usual soft limit of 1,024 would turn most of a fleet away."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Some systems say "unlimited" and then refuse it; the soft limit stays as it was.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _end_quietly_while_starting() -> None:
+    """Until uvicorn has its own handlers nothing has been accepted, so a signal may simply end the process."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
