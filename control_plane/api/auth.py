@@ -13,6 +13,7 @@ from fastapi.security import HTTPBearer
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
+from control_plane.api.json_body import StrictJsonRequest
 from control_plane.core.errors import UnauthorizedError
 from control_plane.core.tokens import TokenChecker, bearer_token
 
@@ -59,12 +60,12 @@ class TokenFirstRoute(APIRoute):
     """Checks the token before FastAPI reads and parses the body, which it does ahead of all dependencies."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return FastAPI's handler behind the check."""
+        """Return FastAPI's handler behind the check, with a body that is read strictly."""
         handler = super().get_route_handler()
 
         async def checked(request: Request) -> Response:
             check_token(request)
-            return await handler(request)
+            return await handler(StrictJsonRequest(request.scope, request.receive))
 
         return checked
 

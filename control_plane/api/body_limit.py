@@ -16,7 +16,7 @@ from control_plane.api.problems import http_problem
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 8 * 1024 * 1024
 """How long, and how much, a refused body is read and dropped after its answer: closing a socket with unread
-bytes resets it, and the client would see a broken pipe instead of the 413 (RFC 9112, section 9.6)."""
+bytes resets it, and the client would see a broken pipe instead of the answer (RFC 9112, section 9.6)."""
 
 
 class RefusedBodyError(HTTPException):
@@ -55,10 +55,9 @@ class BodyLimitMiddleware:
         answer = http_problem(status, code, sentence, headers={"Connection": "close"})
         await send({"type": "http.response.start", "status": status, "headers": answer.raw_headers})
         await send({"type": "http.response.body", "body": answer.body, "more_body": True})
-        if status == 413:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LINGER_SECONDS):
-                    await _drop_rest(receive)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                await _drop_rest(receive)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from control_plane.api.json_body import BadJsonError
 from control_plane.api.problem_types import (
     MEDIA_TYPE,
     PROTOCOL_ERRORS,
@@ -132,7 +133,9 @@ def _starlette_phrase(status: int) -> str:
 
 
 def _why_unreadable(cause: BaseException) -> str:
-    """Return why Python's reader refused a body that FastAPI answers 400 for."""
+    """Return why a body that FastAPI answers 400 for could not be read."""
+    if isinstance(cause, BadJsonError):
+        return str(cause)
     if isinstance(cause, RecursionError):
         return "it nests too deeply; send fewer levels of lists and objects"
     if isinstance(cause, UnicodeDecodeError):

@@ -1,0 +1,57 @@
+"""Reads a request's JSON as RFC 8259 has it; Python's own reader lets more through.
+
+Used by `auth.TokenFirstRoute`, and so by every route that takes a body. Invariant: what a route is given can be
+written again as JSON in UTF-8 and means the same to every reader: no NaN, no lone surrogate, no key twice.
+"""
+
+import json
+import re
+from typing import Any, NoReturn
+
+from starlette.requests import Request
+
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class BadJsonError(ValueError):
+    """The text is not JSON, or not the same JSON to every reader; says why, as an end of a sentence."""
+
+
+class StrictJsonRequest(Request):
+    """A request whose `json()` is strict."""
+
+    async def json(self) -> Any:
+        """Return the body's value; cached.
+
+        Raises BadJsonError, json.JSONDecodeError, UnicodeDecodeError, RecursionError, and ValueError for a
+        number of more digits than Python reads. FastAPI wraps them; `problems.py` unwraps them.
+        """
+        if not hasattr(self, "_json"):
+            self._json = read_json(await self.body())
+        return self._json
+
+
+def read_json(body: bytes) -> Any:
+    """Return the value of a JSON text in UTF-8, with or without a byte order mark. Raises as `json()` above."""
+    text = body.decode("utf-8-sig")
+    value = _DECODER.decode(text)
+    if _SURROGATE_ESCAPE.search(text):  # pairs are how JSON escapes an emoji: only a lone one cannot be encoded
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise BadJsonError("it holds half of a surrogate pair; send whole characters") from None
+    return value
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise BadJsonError("an object in it has the same name twice; send each once")
+    return members
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise BadJsonError(f"{name} is not a number in JSON; send a finite one")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates)
