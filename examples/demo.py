@@ -38,6 +38,8 @@ def run(demo: Demo, console: Console) -> bool:
 def main() -> int:
     """Run the demo and return the exit status."""
     signal.signal(signal.SIGTERM, _end)
+    # Where the development tools are installed, their Compose serves a Docker that has none.
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
     console = Console()
     console.say("InstaDeploy: one control plane, one agent, one small project, from deploy to stop.\n")
     work = Path(tempfile.mkdtemp(prefix="instadeploy-demo-"))
@@ -62,7 +64,8 @@ def main() -> int:
 
 def _summary(status: int, demo: Demo) -> str:
     if status == 0 and demo.no_docker:
-        return f"The Compose file was checked, and no container was started, for {demo.no_docker}."
+        done = "was checked" if demo.deployed else "could not be checked"
+        return f"The Compose file {done}, and no container was started: {demo.no_docker}."
     if status == 0:
         return "Every step did what it says, and nothing is left behind. Next: `make run`, and README.md."
     return "The demo did not come through; what it had started is gone." if status == 1 else "Stopped."

@@ -40,6 +40,7 @@ class Demo:
         self.project = f"hello-{secrets.token_hex(3)}"
         self.image = f"instadeploy-example/{self.project}:local"
         self.made_image = False
+        self.deployed = False
         self.no_docker = "not looked for yet"  # why there is none; empty where it can be used
         self.port = free_port()
         self.api_token, self.agent_token = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
@@ -66,9 +67,10 @@ class Demo:
             found = engine.versions()
         except DockerError as error:
             self.no_docker = str(error)
-            raise StepSkippedError(
-                f"{error}\nSo the agent runs with --dry-run: it checks the Compose file and starts nothing."
-            ) from None
+            checks = "it checks the Compose file and starts nothing"
+            if engine.compose_version() is None:
+                checks = "without Compose it cannot even check the Compose file, and says so"
+            raise StepSkippedError(f"{error}\nSo the agent runs with --dry-run: {checks}.") from None
         self.no_docker = ""
         return found
 
@@ -104,26 +106,27 @@ class Demo:
         }
         if self.made_image:
             settings["HELLO_IMAGE"] = self.image
-        child = start(
-            "agent", ["-m", "agent", *(["--dry-run"] if self.no_docker else [])], settings, self.work
-        )
+        child = start("agent", ["-m", "agent", *(["--dry-run"] if self.no_docker else [])], settings, self.work)
         self.children.append(child)
-        self._until(
-            child, "connected", lambda: bool(self._call("GET", "/agents?status=online").body["total"])
-        )
+        self._until(child, "connected", lambda: bool(self._call("GET", "/agents?status=online").body["total"]))
         agent = self._call("GET", "/agents?status=online").body["agents"][0]
         return f"{agent['hostname']}, version {agent['version']}, {agent['architecture']}"
 
     def _deploy(self) -> str:
         order = {"project_name": self.project, "compose_file": COMPOSE_FILE.read_text()}
-        job = self._completed(self._call("POST", f"/deploy?wait={DEPLOY_SECONDS}", order))
+        answer = self._call("POST", f"/deploy?wait={DEPLOY_SECONDS}", order)
+        if self.no_docker and answer.body["status"] == "failed" and engine.compose_version() is None:
+            raise StepSkippedError(f"the agent could not, and says why\n{answer.body['error']}")
+        job = self._completed(answer)
         deployment = self._call("GET", f"/deployments/{job['deployment_id']}").body
         if deployment["status"] != "running":
             raise StepFailedError(f"the job is completed, but the deployment is {deployment['status']}")
+        self.deployed = True
         done = "checked only, nothing started" if self.no_docker else "running"
         return f"job {job['job_id']}: {done}\n{job['logs'].strip()}"
 
     def _ask_status(self) -> str:
+        self._needs_deployment()
         job = self._completed(self._call("GET", f"/projects/{self.project}/status?wait=60"))
         if self.no_docker:
             return f"the dry-run agent answers\n{job['logs'].strip()}"
@@ -139,9 +142,7 @@ class Demo:
     def _fetch_page(self) -> str:
         self._needs_docker()
         if not engine.host_is_local():
-            raise StepSkippedError(
-                "the Docker engine is on another machine, which publishes on its own loopback"
-            )
+            raise StepSkippedError("the Docker engine is on another machine, which publishes on its own loopback")
         host, port = self.page_address.split(":")
         deadline = time.monotonic() + READY_SECONDS
         while True:
@@ -158,6 +159,7 @@ class Demo:
         return f"http://{host}:{port}/ answers: {str(answer.body).strip()}"
 
     def _stop_project(self) -> str:
+        self._needs_deployment()
         job = self._completed(self._call("POST", f"/projects/{self.project}/stop?wait=120"))
         done = "the dry-run agent has nothing to stop" if self.no_docker else "stopped"
         return f"job {job['job_id']}: {done}"
@@ -189,6 +191,10 @@ class Demo:
         if self.no_docker:
             raise StepSkippedError("not done: no Docker on this machine")
 
+    def _needs_deployment(self) -> None:
+        if not self.deployed:
+            raise StepSkippedError("not done: nothing was deployed")
+
     def _call(self, method: str, path: str, body: object = None) -> Answer:
         answer = request(self.port, method, path, token=self.api_token, body=body, timeout_seconds=310)
         if answer.status >= 400:
@@ -198,9 +204,7 @@ class Demo:
     def _completed(self, answer: Answer) -> dict[str, Any]:
         job: dict[str, Any] = answer.body
         if job["status"] != "completed":
-            raise StepFailedError(
-                f"the job is {job['status']}: {job.get('error') or job.get('message') or ''}"
-            )
+            raise StepFailedError(f"the job is {job['status']}: {job.get('error') or job.get('message') or ''}")
         return job
 
     def _until(self, child: Child, state: str, reached: Callable[[], bool]) -> None:

@@ -19,36 +19,28 @@ class DockerError(RuntimeError):
 
 def docker(*arguments: str, seconds: float = COMMAND_SECONDS) -> str:
     """Run `docker` with these arguments and return what it printed. Raises DockerError."""
-    try:
-        done = subprocess.run(
-            ["docker", *arguments],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=seconds,
-            stdin=subprocess.DEVNULL,
-        )
-    except FileNotFoundError:
-        raise DockerError("there is no docker command on the PATH") from None
-    except subprocess.TimeoutExpired:
-        raise DockerError(f"docker {arguments[0]} gave no answer within {seconds:.0f} s") from None
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise DockerError(f"docker {arguments[0]}: {lines[-1]}")
-    return done.stdout
+    return _output(["docker", *arguments], seconds)
 
 
 def versions() -> str:
     """Return the engine's and Compose's versions, for people. Raises DockerError naming what is missing."""
     engine = docker("version", "--format", "{{.Server.Version}}", seconds=20).strip()
-    try:
-        compose = docker("compose", "version", "--short", seconds=20).strip()
-    except DockerError:
-        raise DockerError(
-            f"the engine {engine} answers, but the command `docker compose` is missing"
-        ) from None
-    return f"engine {engine}, Compose {compose.removeprefix('v')}"
+    compose = compose_version()
+    if compose is None:
+        raise DockerError(f"the engine {engine} answers, but the command `docker compose` is missing")
+    if compose.startswith("1."):
+        raise DockerError(f"the engine {engine} answers, but Compose {compose} is too old: install 2 or later")
+    return f"engine {engine}, Compose {compose}"
+
+
+def compose_version() -> str | None:
+    """Return the version of the Compose that an agent here would use (the plugin first), None without one."""
+    for command in (["docker", "compose"], ["docker-compose"]):
+        try:
+            return _output([*command, "version", "--short"], seconds=20).strip().removeprefix("v")
+        except DockerError:
+            continue
+    return None
 
 
 def containers(project: str) -> list[str]:
@@ -90,3 +82,24 @@ def host_is_local() -> bool:
 
 def _listed(*arguments: str, project: str) -> list[str]:
     return docker(*arguments, "--filter", f"label={PROJECT_LABEL}={project}").split()
+
+
+def _output(command: Sequence[str], seconds: float) -> str:
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=seconds,
+            stdin=subprocess.DEVNULL,
+        )
+    except FileNotFoundError:
+        raise DockerError(f"there is no command `{command[0]}` on the PATH") from None
+    except subprocess.TimeoutExpired:
+        raise DockerError(f"`{' '.join(command)}` gave no answer within {seconds:.0f} s") from None
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise DockerError(f"`{' '.join(command[:3])}`: {lines[-1]}")
+    return done.stdout

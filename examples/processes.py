@@ -33,13 +33,19 @@ class Child:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
 
     def stop(self, seconds: float) -> int:
-        """Ask it to end, wait at most `seconds`, then kill it and all it started. Return its exit status."""
+        """Ask it to end, wait at most `seconds`, then kill it and all it started. Return its exit status.
+
+        An agent leaves a `docker compose` at work when it ends, each in a session of its own, as it should on a
+        real host; here nothing may stay.
+        """
+        groups = [self.process.pid, *_children_of(self.process.pid)]
         if self.process.poll() is None:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(seconds)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        for group in groups:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
         return self.process.wait()
 
 
@@ -57,6 +63,17 @@ def start(name: str, arguments: Sequence[str], environment: Mapping[str, str], w
             start_new_session=True,
         )
     return Child(name, process, log)
+
+
+def _children_of(parent: int) -> list[int]:
+    try:
+        listing = subprocess.run(
+            ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False, timeout=10
+        ).stdout
+    except OSError:
+        return []
+    rows = [line.split() for line in listing.splitlines()]
+    return [int(pid) for pid, ppid in rows if int(ppid) == parent]
 
 
 def free_port() -> int:
