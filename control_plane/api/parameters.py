@@ -1,0 +1,62 @@
+"""What routes share: the control plane they call, page limits and cursors, and `wait`."""
+
+from typing import Annotated
+
+from fastapi import Depends, Path, Query, Request
+
+from control_plane.core.compose import check_project_name
+from control_plane.core.errors import FieldProblem, InvalidInputError
+from control_plane.operations.context import ControlPlane
+
+MAX_PAGE = 1000
+MAX_WAIT_SECONDS = 300
+LARGEST_ID = 2**63 - 1
+
+
+async def control_plane(request: Request) -> ControlPlane:
+    """Return the control plane of the app that serves the request."""
+    plane: ControlPlane = request.app.state.control_plane
+    return plane
+
+
+async def project_name(
+    name: Annotated[str, Path(description="The project's name.", max_length=1000, examples=["hello"])],
+) -> str:
+    """Return the name in the path. Raises InvalidInputError."""
+    return check_project_name(name)
+
+
+Plane = Annotated[ControlPlane, Depends(control_plane)]
+ProjectName = Annotated[str, Depends(project_name)]
+RowId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+JobId = Annotated[str, Path(max_length=200, description="A job's id.")]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="The most rows to return.")]
+Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")]
+AgentFilter = Annotated[int | None, Query(ge=1, le=LARGEST_ID, description="Only of this agent.")]
+ProjectFilter = Annotated[str | None, Query(max_length=1000, description="Only of this project.")]
+Wait = Annotated[
+    float,
+    Query(
+        ge=0,
+        le=MAX_WAIT_SECONDS,
+        allow_inf_nan=False,
+        description="Hold the answer until the job is over, for at most so many seconds.",
+    ),
+]
+
+
+def number_from(cursor: str | None) -> int | None:
+    """Return the id that a cursor of numbered rows holds. Raises InvalidInputError."""
+    if cursor is None:
+        return None
+    if cursor.isascii() and cursor.isdigit() and len(cursor) < 20 and int(cursor) <= LARGEST_ID:
+        return int(cursor)
+    raise bad_cursor()
+
+
+def bad_cursor() -> InvalidInputError:
+    """Return the error for a cursor that no page gave."""
+    reason = "must be the next_cursor of an earlier page"
+    return InvalidInputError(
+        f"cursor: {reason}; leave it out to start at the first page.", [FieldProblem("cursor", reason)]
+    )

@@ -1,0 +1,72 @@
+"""Agents: who they are, whether they are connected, how they are."""
+
+from typing import Annotated
+
+from fastapi import Query
+
+from control_plane.api.auth import protected_router
+from control_plane.api.outcomes import query_answer
+from control_plane.api.parameters import Cursor, Limit, Plane, RowId, Wait, number_from
+from control_plane.api.problem_types import problem_responses
+from control_plane.api.schemas import AgentOut, AgentPage, QueryAnswer
+from control_plane.core.errors import AgentNotConnectedError, AgentNotFoundError
+from control_plane.core.states import AgentStatus
+from control_plane.operations.commanding import ask_health
+from control_plane.operations.context import ControlPlane
+from control_plane.store import agents
+from control_plane.store.models import Agent
+
+router = protected_router(tags=["Agents"])
+
+
+def agent_out(plane: ControlPlane, agent: Agent) -> AgentOut:
+    """Return an agent as callers see it; of a connected one it is known exactly when it was last heard."""
+    out = AgentOut.model_validate(agent)
+    session = plane.manager.find_session(agent.id)
+    if session is not None:
+        out.last_seen = max(out.last_seen, session.last_seen)
+    return out
+
+
+@router.get("/agents", operation_id="list_agents", summary="List the agents")
+async def list_agents(
+    plane: Plane,
+    limit: Limit = 1000,
+    cursor: Cursor = None,
+    status: Annotated[AgentStatus | None, Query(description="Only those in this state.")] = None,
+) -> AgentPage:
+    """List every agent that has ever connected, lowest id first."""
+    rows, total = await plane.store.read(
+        agents.list_agents,
+        status=status.value if status else None,
+        after_id=number_from(cursor) or 0,
+        limit=limit + 1,
+    )
+    page = rows[:limit]
+    return AgentPage(
+        agents=[agent_out(plane, agent) for agent in page],
+        total=total,
+        next_cursor=str(page[-1].id) if len(rows) > limit else None,
+    )
+
+
+@router.get(
+    "/agents/{agent_id}",
+    operation_id="get_agent",
+    summary="Show one agent",
+    responses=problem_responses(AgentNotFoundError),
+)
+async def get_agent(plane: Plane, agent_id: RowId) -> AgentOut:
+    """Show an agent, connected or not."""
+    return agent_out(plane, await plane.store.read(agents.get_agent, agent_id))
+
+
+@router.post(
+    "/agents/{agent_id}/health-check",
+    operation_id="check_agent_health",
+    summary="Ask an agent how it is",
+    responses=problem_responses(AgentNotFoundError, AgentNotConnectedError),
+)
+async def check_agent_health(plane: Plane, agent_id: RowId, wait: Wait = 10) -> QueryAnswer:
+    """Send HEALTH_CHECK and answer with what the agent says; callers at the same time share one question."""
+    return await query_answer(plane, await ask_health(plane, agent_id), wait)

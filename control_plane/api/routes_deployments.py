@@ -1,0 +1,156 @@
+"""Deploying, and looking back at what was deployed."""
+
+from typing import Annotated
+
+from fastapi import Query
+from fastapi.responses import PlainTextResponse
+
+from control_plane.api.auth import protected_router
+from control_plane.api.outcomes import outcome_of
+from control_plane.api.parameters import (
+    AgentFilter,
+    Cursor,
+    Limit,
+    Plane,
+    ProjectFilter,
+    RowId,
+    Wait,
+    number_from,
+)
+from control_plane.api.problem_types import problem_responses
+from control_plane.api.schemas import (
+    DeployAnswer,
+    DeploymentDetail,
+    DeploymentOut,
+    DeploymentPage,
+    DeployRequest,
+)
+from control_plane.core.compose import decode_base64
+from control_plane.core.errors import (
+    AgentNotConnectedError,
+    AgentNotFoundError,
+    DeploymentNotFoundError,
+    InvalidComposeFileError,
+    NameCollisionError,
+    NoAgentsError,
+    OverloadedError,
+    QueueFullError,
+    StorageFullError,
+    StoreUnavailableError,
+    TooLargeError,
+)
+from control_plane.core.states import DeploymentStatus, JobStatus
+from control_plane.operations.deploying import deploy
+from control_plane.operations.jobs import wait_for_job
+from control_plane.store import deployments
+
+router = protected_router(tags=["Deployments"])
+
+
+@router.post(
+    "/deploy",
+    operation_id="deploy",
+    summary="Deploy a Compose project",
+    responses=problem_responses(
+        AgentNotFoundError,
+        NameCollisionError,
+        TooLargeError,
+        InvalidComposeFileError,
+        QueueFullError,
+        AgentNotConnectedError,
+        NoAgentsError,
+        OverloadedError,
+        StoreUnavailableError,
+        StorageFullError,
+    ),
+)
+async def post_deploy(plane: Plane, request: DeployRequest, wait: Wait = 0) -> DeployAnswer:
+    """Store the deploy and send it to an agent. The answer comes once it cannot be lost any more.
+
+    With `wait` the answer is held until the job is over, and `status`, `logs`, `error` and `reason` tell how it
+    went; if the time is up first, `GET /jobs/{id}?wait=` goes on waiting.
+    """
+    accepted = await deploy(
+        plane,
+        request.project_name,
+        _source(request),
+        agent_id=request.agent_id,
+        queue_when_offline=request.when_offline == "queue",
+        timeout_seconds=request.timeout_seconds,
+    )
+    answer = DeployAnswer(
+        job_id=accepted.job_id,
+        status=JobStatus.QUEUED,
+        deployment_id=accepted.deployment_id,
+        agent_id=accepted.agent_id,
+        message=f"Deployment {accepted.deployment_id} of '{request.project_name}' is on its way to agent "
+        f"{accepted.agent_id}; follow it with GET /jobs/{accepted.job_id}?wait=60.",
+        warnings=list(accepted.warnings),
+    )
+    if wait:
+        outcome = outcome_of(await wait_for_job(plane, accepted.job_id, wait))
+        answer = answer.model_copy(update={**outcome, "message": _told(request.project_name, outcome["status"])})
+    return answer
+
+
+def _source(request: DeployRequest) -> bytes:
+    if request.compose_file_base64 is not None:
+        return decode_base64(request.compose_file_base64)
+    return (request.compose_file or "").encode()
+
+
+def _told(project_name: str, status: object) -> str:
+    if status is JobStatus.COMPLETED:
+        return f"'{project_name}' is deployed."
+    if status is JobStatus.FAILED:
+        return f"'{project_name}' could not be deployed; see error, reason and logs."
+    return f"The deploy of '{project_name}' is still under way."
+
+
+@router.get("/deployments", operation_id="list_deployments", summary="List deployments")
+async def list_deployments(
+    plane: Plane,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    project: ProjectFilter = None,
+    agent_id: AgentFilter = None,
+    status: Annotated[DeploymentStatus | None, Query(description="Only those in this state.")] = None,
+) -> DeploymentPage:
+    """List deployments, newest first."""
+    rows = await plane.store.read(
+        deployments.list_deployments,
+        project_name=project,
+        agent_id=agent_id,
+        status=status,
+        before_id=number_from(cursor),
+        limit=limit + 1,
+    )
+    page = rows[:limit]
+    return DeploymentPage(
+        deployments=[DeploymentOut.model_validate(row) for row in page],
+        next_cursor=str(page[-1].id) if len(rows) > limit else None,
+    )
+
+
+@router.get(
+    "/deployments/{deployment_id}",
+    operation_id="get_deployment",
+    summary="Show one deployment",
+    responses=problem_responses(DeploymentNotFoundError),
+)
+async def get_deployment(plane: Plane, deployment_id: RowId) -> DeploymentDetail:
+    """Show a deployment with the end of its last command's log."""
+    return DeploymentDetail.model_validate(await plane.store.read(deployments.get_deployment, deployment_id))
+
+
+@router.get(
+    "/deployments/{deployment_id}/compose",
+    operation_id="get_compose_file",
+    summary="Return the Compose file as it was sent",
+    response_class=PlainTextResponse,
+    responses=problem_responses(DeploymentNotFoundError),
+)
+async def get_compose_file(plane: Plane, deployment_id: RowId) -> PlainTextResponse:
+    """Return the very bytes that were deployed."""
+    source = await plane.store.read(deployments.get_compose_source, deployment_id)
+    return PlainTextResponse(source, media_type="application/yaml")

@@ -1,0 +1,89 @@
+"""Lane: the order in which one connected agent gets its commands. Pure; the dispatcher does what it says.
+
+Two rules, both of installed agents' making: one project's deploys and stops run one after another, and a command
+goes out only after the one before it was acknowledged, for an agent that writes two answers at the same instant
+crashes. STATUS and HEALTH_CHECK wait for no project.
+"""
+
+from dataclasses import dataclass
+
+from control_plane.core.compose import folded_name
+from control_plane.core.protocol import CommandType
+from control_plane.store.jobs import AgentJob
+
+KEPT_SOURCES = 8
+"""Compose files that a lane keeps at hand for waiting deploys; those of longer queues are read when needed."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A job to be sent, with its Compose file if it is at hand."""
+
+    job: AgentJob
+    source: bytes | None = None
+
+
+class Lane:
+    """Holds an agent's waiting jobs by id, which is their order of creation."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, Waiting] = {}
+        self._running: dict[str, str] = {}
+        """Folded project name → id of the job that changes the project now."""
+        self._unacknowledged: str | None = None
+
+    def add(self, job: AgentJob, source: bytes | None = None) -> None:
+        """Queue a job; one that is known already is left as it is."""
+        if job.id in self._waiting or job.id in self._running.values():
+            return
+        out_of_order = bool(self._waiting) and job.id < next(reversed(self._waiting))
+        self._waiting[job.id] = Waiting(job, source if len(self._waiting) < KEPT_SOURCES else None)
+        if out_of_order:
+            self._waiting = dict(sorted(self._waiting.items()))
+
+    def add_running(self, job: AgentJob) -> None:
+        """Note a job that the agent was sent before and may still be running."""
+        if job.kind.changes_project and job.project_name:
+            self._running.setdefault(folded_name(job.project_name), job.id)
+
+    def next(self) -> Waiting | None:
+        """Take the oldest job that may be sent now, None if none may."""
+        if self._unacknowledged is not None:
+            return None
+        for job_id, waiting in self._waiting.items():
+            if self._is_free(waiting.job):
+                del self._waiting[job_id]
+                return waiting
+        return None
+
+    def sent(self, job: AgentJob) -> None:
+        """Note that a job goes out."""
+        self._unacknowledged = job.id
+        self.add_running(job)
+
+    def acknowledged(self, job_id: str) -> bool:
+        """Note the first answer for a job; returns whether that lets the next command out."""
+        if self._unacknowledged != job_id:
+            return False
+        self._unacknowledged = None
+        return True
+
+    def over(self, job_id: str) -> None:
+        """Note that a job has ended, wherever it was."""
+        self.acknowledged(job_id)
+        self._waiting.pop(job_id, None)
+        self._running = {name: running for name, running in self._running.items() if running != job_id}
+
+    @property
+    def unacknowledged(self) -> str | None:
+        """The id of the job whose first answer is awaited."""
+        return self._unacknowledged
+
+    def running_jobs(self) -> list[str]:
+        """Return the ids of deploys and stops that the agent may be running."""
+        return list(self._running.values())
+
+    def _is_free(self, job: AgentJob) -> bool:
+        if job.kind in {CommandType.STATUS, CommandType.HEALTH_CHECK} or job.project_name is None:
+            return True
+        return self._running.get(folded_name(job.project_name), job.id) == job.id

@@ -1,0 +1,113 @@
+"""AgentSession: one agent's socket, from its accepted handshake to its end.
+
+The ws edge makes it and reads the socket; the dispatcher sends through it. Everything is on the event loop.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+from control_plane.core.protocol import Capability, CloseCode
+
+SEND_TIMEOUT_SECONDS = 30
+"""How long one command may wait for an agent that does not read, before its connection is closed."""
+
+
+class Socket(Protocol):
+    """What the fleet needs of a WebSocket."""
+
+    @property
+    def heard_at(self) -> datetime:
+        """When the peer last sent anything, pongs included."""
+        ...
+
+    async def send_text(self, text: str) -> None:
+        """Write one text frame. Raises SocketClosedError when nothing of it was written."""
+        ...
+
+    async def ping(self, timeout_seconds: float) -> bool:
+        """Whether the peer answers a ping in time."""
+        ...
+
+    async def close(self, code: CloseCode, reason: str) -> None:
+        """Start the closing handshake; the reader ends soon after."""
+        ...
+
+    def abort(self) -> None:
+        """Cut the connection at once; the reader ends soon after."""
+        ...
+
+
+class SocketClosedError(Exception):
+    """The socket was closed before anything of the frame was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who an agent says it is, bounded and cleaned."""
+
+    hostname: str
+    address: str
+    version: str
+    architecture: str
+    instance: str
+    capabilities: frozenset[str]
+
+
+class Rate:
+    """Counts events within the second that runs."""
+
+    __slots__ = ("_count", "_since")
+
+    def __init__(self) -> None:
+        self._since = 0.0
+        self._count = 0
+
+    def allows(self, most: int, now: float) -> bool:
+        """Count one event at `now` (seconds, monotonic); False once there were more than `most` within a second."""
+        if now - self._since >= 1:
+            self._since, self._count = now, 0
+        self._count += 1
+        return self._count <= most
+
+
+@dataclass(eq=False, slots=True)
+class AgentSession:
+    """A connected agent."""
+
+    agent_id: int
+    connection_id: str
+    identity: Identity
+    socket: Socket
+    connected_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    closed: bool = False
+    rate: Rate = field(default_factory=Rate)
+    """Of the messages it sends."""
+
+    @property
+    def last_seen(self) -> datetime:
+        """When the agent last sent anything."""
+        return self.socket.heard_at
+
+    def can(self, capability: Capability) -> bool:
+        """Whether the agent has said that it can do this."""
+        return capability.value in self.identity.capabilities
+
+    async def send(self, text: str) -> bool:
+        """Write a command; True once it is written.
+
+        False when certainly nothing was written. TimeoutError when the agent does not read: part of the
+        command may be with it, and the connection has been cut.
+        """
+        if self.closed:
+            return False
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                await self.socket.send_text(text)
+        except SocketClosedError:
+            return False
+        except TimeoutError:
+            self.socket.abort()
+            raise
+        return True

@@ -1,0 +1,116 @@
+"""The composition root: puts the parts together into an app, and starts and ends them. Nothing else."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+
+from control_plane import __version__
+from control_plane.api import routes_agents, routes_deployments, routes_jobs, routes_projects, routes_system
+from control_plane.api.docs import install_docs
+from control_plane.api.edge import install_edge
+from control_plane.bus.memory import MemoryBus
+from control_plane.config import Settings
+from control_plane.fleet.dispatcher import Dispatcher
+from control_plane.fleet.manager import ConnectionManager
+from control_plane.fleet.recorder import Recorder
+from control_plane.loops import deadlines, presence
+from control_plane.loops.supervisor import Loop, Supervisor
+from control_plane.operations.context import ControlPlane, Limits
+from control_plane.operations.inbox import Inboxes
+from control_plane.secrets import Secrets
+from control_plane.store import agents
+from control_plane.store.database import StorageBrokenError
+from control_plane.store.store import Store
+from control_plane.ws import endpoint
+
+EXIT_STORAGE_BROKEN = 70
+"""EX_SOFTWARE of sysexits.h: a service manager starts the program again, on a disk that works."""
+
+DESCRIPTION = """\
+Deploys Docker Compose projects to a fleet of agents, and tells truthfully whether they run.
+
+Press **Authorize** and give your API token; then every route below can be tried here.
+"""
+
+
+def create_app(settings: Settings, secrets: Secrets) -> FastAPI:
+    """Return the app for these settings. Its lifespan opens the database and raises StartupError if it cannot."""
+    app = FastAPI(
+        title="InstaDeploy control plane",
+        description=DESCRIPTION,
+        version=__version__,
+        lifespan=partial(_lifespan, settings=settings),
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.api_tokens = secrets.api
+    app.state.agent_token = secrets.agent
+    app.state.allowed_origins = settings.allowed_origins
+    for routes in (routes_system, routes_deployments, routes_projects, routes_jobs, routes_agents):
+        app.include_router(routes.router)
+    app.include_router(endpoint.router)
+    install_docs(app)
+    install_edge(app, max_body_bytes=settings.max_body_bytes)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
+    plane = await _open(settings)
+    supervisor = Supervisor(
+        [
+            Loop("deadlines", deadlines.INTERVAL_SECONDS, partial(deadlines.run_once, plane)),
+            Loop("presence", presence.INTERVAL_SECONDS, partial(presence.run_once, plane)),
+        ],
+        asyncio.get_running_loop().time,
+    )
+    app.state.control_plane = plane
+    app.state.supervisor = supervisor
+    supervisor.start()
+    try:
+        yield
+    finally:
+        plane.draining = True
+        await supervisor.stop()
+        await _close(plane)
+
+
+async def _open(settings: Settings) -> ControlPlane:
+    store = await asyncio.to_thread(Store, settings.database_url, _end_process, asyncio.get_running_loop())
+    await store.write(agents.forget_connections, None)
+    bus = MemoryBus()
+    recorder = Recorder(store, bus)
+    return ControlPlane(
+        store=store,
+        bus=bus,
+        manager=ConnectionManager(store),
+        dispatcher=Dispatcher(store, recorder),
+        recorder=recorder,
+        inboxes=Inboxes(recorder.record),
+        limits=Limits(
+            deploy_seconds=settings.deploy_timeout_seconds,
+            stop_seconds=settings.stop_timeout_seconds,
+            query_seconds=settings.query_timeout_seconds,
+            queue_seconds=settings.queue_timeout_seconds,
+            max_queued=settings.max_queued_jobs_per_agent,
+        ),
+    )
+
+
+async def _close(plane: ControlPlane) -> None:
+    await plane.dispatcher.close()
+    await plane.inboxes.drain()
+    plane.checkers.shutdown()
+    await plane.store.close()
+
+
+def _end_process(error: StorageBrokenError) -> None:
+    """End at once, in whatever thread: what would be acknowledged from here on may not be on the disk."""
+    sys.stderr.write(f"The disk failed under the database ({error}); ending so that nothing false is acknowledged.\n")
+    sys.stderr.flush()
+    os._exit(EXIT_STORAGE_BROKEN)

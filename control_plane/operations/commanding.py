@@ -1,0 +1,78 @@
+"""Commands that are not deploys: stop a project, ask for its status, ask an agent for its health."""
+
+from datetime import UTC, datetime, timedelta
+
+from uuid_utils import uuid7
+
+from control_plane.core.compose import check_project_name
+from control_plane.core.protocol import CommandType
+from control_plane.core.states import JobStatus
+from control_plane.operations.context import ControlPlane
+from control_plane.operations.placing import locate_project, not_connected
+from control_plane.store.jobs import AgentJob, NewJob, add_jobs
+
+
+async def stop(
+    plane: ControlPlane, project_name: str, *, agent_id: int | None = None, timeout_seconds: int | None = None
+) -> str:
+    """Have a project stopped; returns the job's id once it is stored.
+
+    Raises ProjectNotFoundError, AgentNotConnectedError, QueueFullError, InvalidInputError.
+    """
+    check_project_name(project_name)
+    place = await locate_project(plane, project_name, agent_id)
+    deployment_id = place.current_deployment_id or place.latest_deployment_id
+    return await _command(
+        plane, CommandType.STOP_COMPOSE, place.agent_id, project_name, deployment_id, timeout_seconds=timeout_seconds
+    )
+
+
+async def ask_status(plane: ControlPlane, project_name: str, *, agent_id: int | None = None) -> str:
+    """Ask for what runs of a project; returns the id of the job, which callers at the same time share.
+
+    Raises ProjectNotFoundError, AgentNotConnectedError, InvalidInputError.
+    """
+    check_project_name(project_name)
+    place = await locate_project(plane, project_name, agent_id)
+    deployment_id = place.current_deployment_id or place.latest_deployment_id
+    return await _command(plane, CommandType.STATUS, place.agent_id, project_name, deployment_id)
+
+
+async def ask_health(plane: ControlPlane, agent_id: int) -> str:
+    """Ask an agent for its health; returns the id of the job, which callers at the same time share.
+
+    Raises AgentNotFoundError, AgentNotConnectedError.
+    """
+    if not plane.manager.is_connected(agent_id):
+        raise await not_connected(plane, agent_id)
+    return await _command(plane, CommandType.HEALTH_CHECK, agent_id, None, None)
+
+
+async def _command(
+    plane: ControlPlane,
+    kind: CommandType,
+    agent_id: int,
+    project_name: str | None,
+    deployment_id: int | None,
+    *,
+    timeout_seconds: int | None = None,
+) -> str:
+    now = datetime.now(UTC)
+    seconds = timeout_seconds or plane.limits.execution_seconds(kind)
+    waits = plane.limits.queue_seconds if kind.changes_project else seconds
+    new = NewJob(
+        job_id=str(uuid7()),
+        agent_id=agent_id,
+        project_name=project_name,
+        deployment_id=deployment_id,
+        kind=kind,
+        timeout_seconds=seconds,
+        deadline_at=now + timedelta(seconds=waits),
+        at=now,
+        max_queued=plane.limits.max_queued if kind.changes_project else None,
+    )
+    job_id = await plane.store.write(add_jobs, new)
+    if job_id == new.job_id:
+        job = AgentJob(job_id, kind, project_name, JobStatus.QUEUED, 0, seconds, new.deadline_at, False, "")
+        plane.dispatcher.offer(agent_id, job)
+    return job_id

@@ -1,0 +1,90 @@
+"""Inboxes: what agents have answered and the store does not have yet. Bounded; survives a store that is away.
+
+An agent's answers for one job are merged while they wait, so a chatty agent costs one write a commit and not
+one a message. An answer leaves its inbox only when it is stored; the inbox outlives the agent's connection.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import structlog
+
+from control_plane.core.errors import StorageFullError, UnavailableError
+from control_plane.core.logs import cut_middle
+from control_plane.core.states import JOB_MOVES
+from control_plane.store.answers import Answer, join_logs
+
+MAX_WAITING_JOBS = 2_000
+MAX_WAITING_CHARACTERS = 64 * 1024 * 1024
+"""Four of the largest frames: what one agent may make this process remember while the store is away."""
+RETRY_SECONDS = 0.5
+
+log = structlog.get_logger()
+
+
+class InboxFullError(Exception):
+    """An agent has said more than may wait."""
+
+
+class _Inbox:
+    def __init__(self) -> None:
+        self.answers: dict[str, Answer] = {}
+        self.characters = 0
+        self.task: asyncio.Task[None] | None = None
+
+
+class Inboxes:
+    """One inbox an agent that has something waiting; `record` stores one answer."""
+
+    def __init__(self, record: Callable[[Answer], Awaitable[object]]) -> None:
+        self._record = record
+        self._inboxes: dict[int, _Inbox] = {}
+
+    def put(self, agent_id: int, answer: Answer) -> None:
+        """Take an answer and store it soon. Never waits. Raises InboxFullError."""
+        inbox = self._inboxes.setdefault(agent_id, _Inbox())
+        earlier = inbox.answers.get(answer.job_id)
+        size = len(answer.logs) + len(answer.error or "")
+        if len(inbox.answers) >= MAX_WAITING_JOBS or inbox.characters + size > MAX_WAITING_CHARACTERS:
+            raise InboxFullError
+        inbox.answers[answer.job_id] = answer if earlier is None else merge(earlier, answer)
+        inbox.characters += size
+        if inbox.task is None:
+            inbox.task = asyncio.create_task(self._empty(agent_id, inbox), name=f"inbox-{agent_id}")
+
+    async def drain(self) -> None:
+        """Wait until everything that was put is stored."""
+        while tasks := [inbox.task for inbox in self._inboxes.values() if inbox.task is not None]:
+            await asyncio.wait(tasks)
+
+    async def _empty(self, agent_id: int, inbox: _Inbox) -> None:
+        while inbox.answers:
+            answers, inbox.answers, inbox.characters = list(inbox.answers.values()), {}, 0
+            if len(answers) == 1:
+                await self._store(answers[0])
+            else:
+                await asyncio.gather(*(self._store(answer) for answer in answers))
+        inbox.task = None
+        del self._inboxes[agent_id]
+
+    async def _store(self, answer: Answer) -> None:
+        while True:
+            try:
+                await self._record(answer)
+            except (UnavailableError, StorageFullError) as error:
+                log.warning("answer_kept", job_id=answer.job_id, error=error.detail)
+                await asyncio.sleep(RETRY_SECONDS)
+            except Exception:
+                log.exception("answer_lost", job_id=answer.job_id)
+                return
+            else:
+                return
+
+
+def merge(earlier: Answer, later: Answer) -> Answer:
+    """Return one answer that says what two of the same job said one after the other; the first final one wins."""
+    if not JOB_MOVES[earlier.status]:
+        return earlier
+    logs = later.logs if later.whole_log else join_logs(earlier.logs, later.logs)
+    return replace(later, logs=cut_middle(logs), whole_log=later.whole_log or earlier.whole_log)

@@ -1,0 +1,83 @@
+"""Which agent a request is about: the one it names, the one a project is on, or the least loaded one."""
+
+from collections.abc import Sequence
+
+from control_plane.core.errors import (
+    AgentNotConnectedError,
+    FieldProblem,
+    InvalidInputError,
+    NoAgentsError,
+    ProjectNotFoundError,
+)
+from control_plane.operations.context import ControlPlane
+from control_plane.store import agents, placements
+from control_plane.store.models import Placement
+
+
+async def choose_agent(plane: ControlPlane, project_name: str, agent_id: int | None, *, may_queue: bool) -> int:
+    """Return the agent that a deploy goes to.
+
+    A named agent it is; else the one that the project is on, for there are its volumes; else, for a new project,
+    the connected one with the fewest deployments. Raises AgentNotFoundError, NoAgentsError, and
+    AgentNotConnectedError unless the deploy `may_queue`.
+    """
+    if agent_id is not None:
+        return await _named(plane, agent_id, may_queue=may_queue)
+    places = await plane.store.read(placements.find_places, project_name)
+    if places:
+        at_home = places[0].agent_id
+        if plane.manager.is_connected(at_home):
+            return at_home
+        if not places[0].released:
+            return await _named(plane, at_home, may_queue=may_queue)
+    chosen = await plane.store.read(placements.find_least_loaded_agent)
+    if chosen is None or not plane.manager.is_connected(chosen):
+        raise NoAgentsError("No agent is connected to take this project: start one, or check why none connects.")
+    return chosen
+
+
+async def locate_project(plane: ControlPlane, project_name: str, agent_id: int | None) -> Placement:
+    """Return the place that a stop or a status is about. Raises ProjectNotFoundError, AgentNotConnectedError.
+
+    InvalidInputError when the project runs on several agents and none is named.
+    """
+    places = await plane.store.read(placements.find_places, project_name)
+    if not places:
+        raise placements.project_not_found(project_name)
+    place = _only_place(places, agent_id)
+    if not plane.manager.is_connected(place.agent_id):
+        raise await not_connected(plane, place.agent_id)
+    return place
+
+
+def _only_place(places: Sequence[Placement], agent_id: int | None) -> Placement:
+    project_name = places[0].project_name
+    if agent_id is not None:
+        for place in places:
+            if place.agent_id == agent_id:
+                return place
+        raise ProjectNotFoundError(f"Project '{project_name}' was never deployed to agent {agent_id}.")
+    held = [place for place in places if not place.released]
+    if len(held) > 1:
+        ids = ", ".join(str(place.agent_id) for place in held)
+        detail = f"Project '{project_name}' is on several agents ({ids}): say which one with agent_id."
+        raise InvalidInputError(detail, [FieldProblem("agent_id", f"must be one of {ids}")])
+    return places[0]
+
+
+async def _named(plane: ControlPlane, agent_id: int, *, may_queue: bool) -> int:
+    if plane.manager.is_connected(agent_id):
+        return agent_id
+    error = await not_connected(plane, agent_id)
+    if may_queue:
+        return agent_id
+    raise error
+
+
+async def not_connected(plane: ControlPlane, agent_id: int) -> AgentNotConnectedError:
+    """Return the error for an agent that is known and offline. Raises AgentNotFoundError."""
+    agent = await plane.store.read(agents.get_agent, agent_id)
+    seen = agent.last_seen.strftime("%Y-%m-%d %H:%M:%S UTC")
+    return AgentNotConnectedError(
+        f"Agent {agent_id} ({agent.hostname}) is not connected, last seen {seen}: start it, or choose another agent."
+    )

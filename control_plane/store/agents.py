@@ -1,0 +1,148 @@
+"""Agents' rows: who connected, from where, and whether that connection still stands."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, func, select, update
+from sqlmodel import Session, col
+from sqlmodel import select as select_rows
+
+from control_plane.core.errors import AgentNotFoundError
+from control_plane.core.states import AgentStatus
+from control_plane.store.models import JOB_IS_ACTIVE, Agent, Job
+from control_plane.store.tables import agent_table, upsert
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An agent's connection, as its handshake tells it. `connection_id` is unique to the socket."""
+
+    hostname: str
+    ip_address: str
+    version: str
+    architecture: str
+    capabilities: str
+    instance: str
+    connection_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """The agent's id, and whether jobs of it are queued or in flight."""
+
+    agent_id: int
+    has_work: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """The end of one connection."""
+
+    agent_id: int
+    connection_id: str
+    at: datetime
+
+
+_ARRIVE = upsert(
+    agent_table,
+    conflict=["hostname"],
+    change=[
+        "ip_address",
+        "status",
+        "last_seen",
+        "version",
+        "architecture",
+        "capabilities",
+        "instance",
+        "connection_id",
+    ],
+)
+_DEPART = (
+    update(agent_table)
+    .where(agent_table.c.id == bindparam("agent"), agent_table.c.connection_id == bindparam("connection"))
+    .values(status=AgentStatus.OFFLINE.value, last_seen=bindparam("at"), connection_id="")
+)
+_SEEN = update(agent_table).where(agent_table.c.id == bindparam("agent")).values(last_seen=bindparam("at"))
+
+
+def arrive(db: Connection, arrivals: Sequence[Arrival]) -> list[Arrived | Exception]:
+    """Create or update the agents by hostname and mark them online."""
+    db.execute(
+        _ARRIVE,
+        [
+            {
+                "hostname": arrival.hostname,
+                "ip_address": arrival.ip_address,
+                "status": AgentStatus.ONLINE.value,
+                "last_seen": arrival.at,
+                "version": arrival.version,
+                "architecture": arrival.architecture,
+                "created_at": arrival.at,
+                "capabilities": arrival.capabilities,
+                "instance": arrival.instance,
+                "connection_id": arrival.connection_id,
+            }
+            for arrival in arrivals
+        ],
+    )
+    hostnames = [arrival.hostname for arrival in arrivals]
+    rows = db.execute(select(agent_table.c.hostname, agent_table.c.id).where(agent_table.c.hostname.in_(hostnames)))
+    ids = {hostname: agent_id for hostname, agent_id in rows}  # noqa: C416 - rows are not plain tuples
+    working = select(col(Job.agent_id)).where(col(Job.agent_id).in_(ids.values()), JOB_IS_ACTIVE).distinct()
+    busy = set(db.execute(working).scalars())
+    return [Arrived(ids[hostname], ids[hostname] in busy) for hostname in hostnames]
+
+
+def depart(db: Connection, departures: Sequence[Departure]) -> list[Exception | None]:
+    """Mark agents offline, each only if that very connection is still the one of its row."""
+    db.execute(
+        _DEPART,
+        [
+            {"agent": departure.agent_id, "connection": departure.connection_id, "at": departure.at}
+            for departure in departures
+        ],
+    )
+    return [None] * len(departures)
+
+
+def see(db: Connection, sightings: Sequence[dict[int, datetime]]) -> list[Exception | None]:
+    """Set `last_seen` by agent id."""
+    rows = [{"agent": agent_id, "at": at} for seen in sightings for agent_id, at in seen.items()]
+    if rows:
+        db.execute(_SEEN, rows)
+    return [None] * len(sightings)
+
+
+def forget_connections(db: Connection, items: Sequence[None]) -> list[int | Exception]:
+    """Mark every agent offline: at start-up no socket stands. Returns how many had been online."""
+    result = db.execute(
+        update(agent_table)
+        .where(agent_table.c.status == AgentStatus.ONLINE.value)
+        .values(status=AgentStatus.OFFLINE.value, connection_id="")
+    )
+    return [result.rowcount] * len(items)
+
+
+def find_agent(db: Session, agent_id: int) -> Agent | None:
+    """Return the agent, or None."""
+    return db.get(Agent, agent_id)
+
+
+def get_agent(db: Session, agent_id: int) -> Agent:
+    """Return the agent. Raises AgentNotFoundError."""
+    agent = db.get(Agent, agent_id)
+    if agent is None:
+        raise AgentNotFoundError(f"There is no agent with the id {agent_id}; GET /agents lists them.")
+    return agent
+
+
+def list_agents(db: Session, *, status: str | None, after_id: int, limit: int) -> tuple[Sequence[Agent], int]:
+    """Return up to `limit` agents with ids above `after_id`, lowest first, and the count of all that match."""
+    query = select_rows(Agent).where(col(Agent.id) > after_id).order_by(col(Agent.id)).limit(limit)
+    count = select_rows(func.count()).select_from(Agent)
+    if status is not None:
+        query = query.where(Agent.status == status)
+        count = count.where(Agent.status == status)
+    return db.exec(query).all(), db.exec(count).one()

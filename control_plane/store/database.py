@@ -1,0 +1,115 @@
+"""Connections: how SQLite is opened, how reads run in threads, how the writer's connection is made.
+
+The only code here or anywhere that knows a dialect. SQLite runs in WAL mode with synchronous=FULL, so that
+what was acknowledged survives a power cut, and every write goes through the one connection of the writer.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Concatenate, ParamSpec, TypeVar
+
+import structlog
+from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlmodel import Session, create_engine
+
+from control_plane.core.errors import ControlPlaneError, StorageFullError, StoreUnavailableError
+
+READERS = 4
+BUSY_TIMEOUT_SECONDS = 5
+PAGE_CACHE_KIB = 16 * 1024
+
+P = ParamSpec("P")
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
+class StorageBrokenError(Exception):
+    """The disk failed under the database: nothing more may be acknowledged, the process must end."""
+
+
+def open_engine(url: str, *, read_only: bool, pool_size: int) -> Engine:
+    """Open an engine on `url` (`sqlite:///path`). Read-only ones cannot write by mistake."""
+    engine = create_engine(
+        make_url(url),
+        pool_size=pool_size,
+        max_overflow=0,
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_SECONDS, "isolation_level": None},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: sqlite3.Connection, _record: object) -> None:
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}",
+            f"cache_size=-{PAGE_CACHE_KIB}",
+            f"query_only={'ON' if read_only else 'OFF'}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # The driver's own transaction control would neither lock at once nor leave savepoints alone.
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def next_ids(db: Connection, table: str, count: int) -> range:
+    """Return `count` fresh, never used ids of `table`, for the writer's open transaction.
+
+    SQLite has one writer, so the last id ever given (AUTOINCREMENT keeps it) is all there is to know.
+    """
+    last = db.execute(text("SELECT seq FROM sqlite_sequence WHERE name = :table"), {"table": table}).scalar()
+    first = (last or 0) + 1
+    return range(first, first + count)
+
+
+def translate_error(error: Exception) -> Exception:
+    """Turn a database error into one that users can meet, or into StorageBrokenError where nothing may go on."""
+    if not isinstance(error, DBAPIError) or error.orig is None:
+        return error
+    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    if code in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        # After a failed fsync SQLite goes on acknowledging what may not be on the disk.
+        return StorageBrokenError(str(error.orig))
+    if code == sqlite3.SQLITE_FULL:
+        return StorageFullError("The control plane's disk is full; nothing was stored. Free some space and try again.")
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} or isinstance(error, OperationalError):
+        return StoreUnavailableError("The control plane's database does not answer; try again in a few seconds.")
+    return error
+
+
+class Reader:
+    """Runs queries in a few threads, each with a session of its own for just that query."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = open_engine(url, read_only=True, pool_size=READERS)
+        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="store-read")
+
+    async def read(self, query: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `query(session, *args)` off the event loop. Rows it returns are detached and complete.
+
+        Raises what the query raises, database errors as StoreUnavailableError.
+        """
+
+        def run() -> T:
+            with Session(self._engine, expire_on_commit=False) as session:
+                return query(session, *args, **kwargs)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        except ControlPlaneError:
+            raise
+        except Exception as error:
+            raise translate_error(error) from error
+
+    def close(self) -> None:
+        """End the threads and close their connections."""
+        self._threads.shutdown(wait=True)
+        self._engine.dispose()

@@ -1,0 +1,213 @@
+"""Deployments: accepting one with all that belongs to it, and reading them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, func, insert, select, tuple_
+from sqlmodel import Session, col
+from sqlmodel import select as select_rows
+
+from control_plane.core.errors import DeploymentNotFoundError, NameCollisionError, QueueFullError
+from control_plane.core.protocol import CommandType
+from control_plane.core.states import DeploymentStatus, JobStatus
+from control_plane.store.database import next_ids
+from control_plane.store.models import DEPLOYMENT_HAS_FAILED, JOB_IS_UNSENT, ComposeFile, Deployment
+from control_plane.store.tables import (
+    compose_file_table,
+    deployment_table,
+    job_table,
+    placement_table,
+    upsert,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewDeployment:
+    """All that one accepted POST /deploy stores: Compose file, deployment, placement and job, in one commit."""
+
+    job_id: str
+    project_name: str
+    folded_name: str
+    agent_id: int
+    compose_sha256: str
+    compose_source: bytes
+    timeout_seconds: int
+    deadline_at: datetime
+    at: datetime
+    max_queued: int
+
+
+_STORE_FILE = upsert(compose_file_table, conflict=["sha256"], change=[])
+_STORE_DEPLOYMENT = insert(deployment_table)
+_STORE_JOB = insert(job_table)
+_PLACE = upsert(
+    placement_table,
+    conflict=["project_name", "agent_id"],
+    change=["released", "latest_deployment_id", "updated_at"],
+)
+
+
+def accept_deployments(db: Connection, items: Sequence[NewDeployment]) -> list[int | Exception]:
+    """Store deployments and their jobs; returns each one's id.
+
+    An item whose agent's queue is full gets QueueFullError, one whose name Compose would fold into that of
+    another project on that agent NameCollisionError; nothing of it is stored.
+    """
+    refusals = _refusals(db, items)
+    accepted = [item for item, refusal in zip(items, refusals, strict=True) if refusal is None]
+    if not accepted:
+        return [refusal for refusal in refusals if refusal is not None]
+    ids = next_ids(db, "deployment", len(accepted))
+    _store(db, accepted, ids)
+    remaining = iter(ids)
+    return [next(remaining) if refusal is None else refusal for refusal in refusals]
+
+
+def _store(db: Connection, items: Sequence[NewDeployment], ids: range) -> None:
+    files = {item.compose_sha256: item for item in items}
+    db.execute(
+        _STORE_FILE,
+        [{"sha256": key, "content": item.compose_source, "created_at": item.at} for key, item in files.items()],
+    )
+    numbered = list(zip(items, ids, strict=True))
+    db.execute(
+        _STORE_DEPLOYMENT,
+        [
+            {
+                "id": deployment_id,
+                "project_name": item.project_name,
+                "agent_id": item.agent_id,
+                "status": DeploymentStatus.PENDING.value,
+                "compose_file_hash": item.compose_sha256,
+                "created_at": item.at,
+                "updated_at": item.at,
+                "last_logs": "",
+            }
+            for item, deployment_id in numbered
+        ],
+    )
+    db.execute(
+        _PLACE,
+        [
+            {
+                "project_name": item.project_name,
+                "agent_id": item.agent_id,
+                "folded_name": item.folded_name,
+                "released": False,
+                "latest_deployment_id": deployment_id,
+                "updated_at": item.at,
+            }
+            for item, deployment_id in numbered
+        ],
+    )
+    db.execute(
+        _STORE_JOB,
+        [
+            {
+                "id": item.job_id,
+                "deployment_id": deployment_id,
+                "agent_id": item.agent_id,
+                "project_name": item.project_name,
+                "command_type": CommandType.DEPLOY_COMPOSE.value,
+                "status": JobStatus.QUEUED.value,
+                "logs": "",
+                "attempt": 0,
+                "timeout_seconds": item.timeout_seconds,
+                "created_at": item.at,
+                "updated_at": item.at,
+                "deadline_at": item.deadline_at,
+                "sent_instance": "",
+            }
+            for item, deployment_id in numbered
+        ],
+    )
+
+
+def _refusals(db: Connection, items: Sequence[NewDeployment]) -> list[Exception | None]:
+    """Say of each item why it cannot be accepted, counting those of the same batch before it."""
+    queued = count_unsent(db, {item.agent_id for item in items})
+    holders = _holders(db, {(item.agent_id, item.folded_name) for item in items})
+    refusals: list[Exception | None] = []
+    for item in items:
+        holder = holders.get((item.agent_id, item.folded_name), item.project_name)
+        if holder != item.project_name:
+            refusals.append(name_collision(item.project_name, holder, item.agent_id))
+        elif queued.get(item.agent_id, 0) >= item.max_queued:
+            refusals.append(queue_full(item.agent_id, item.max_queued))
+        else:
+            queued[item.agent_id] = queued.get(item.agent_id, 0) + 1
+            holders[item.agent_id, item.folded_name] = item.project_name
+            refusals.append(None)
+    return refusals
+
+
+def name_collision(project_name: str, holder: str, agent_id: int) -> NameCollisionError:
+    """Return the error for a project whose name another one of that agent already has for Compose."""
+    return NameCollisionError(
+        f"Docker Compose would treat '{project_name}' and '{holder}', which agent {agent_id} already has, as the "
+        f"same project: deploy under the name '{holder}', stop that one first, or choose another name or agent."
+    )
+
+
+def queue_full(agent_id: int, most: int) -> QueueFullError:
+    """Return the error for an agent that already has as many unsent jobs as it may."""
+    return QueueFullError(f"Agent {agent_id} already has {most} jobs waiting to be sent; try again when some are done.")
+
+
+def count_unsent(db: Connection, agent_ids: set[int]) -> dict[int, int]:
+    """Return how many jobs of each agent wait to be sent; agents with none are left out."""
+    counted = (
+        select(job_table.c.agent_id, func.count())
+        .where(job_table.c.agent_id.in_(agent_ids), JOB_IS_UNSENT)
+        .group_by(job_table.c.agent_id)
+    )
+    return {agent_id: count for agent_id, count in db.execute(counted)}  # noqa: C416 - rows are not tuples
+
+
+def _holders(db: Connection, names: set[tuple[int, str]]) -> dict[tuple[int, str], str]:
+    place = placement_table.c
+    held = select(place.agent_id, place.folded_name, place.project_name).where(
+        tuple_(place.agent_id, place.folded_name).in_(names), ~place.released
+    )
+    return {(agent_id, folded): name for agent_id, folded, name in db.execute(held)}
+
+
+def get_deployment(db: Session, deployment_id: int) -> Deployment:
+    """Return the deployment. Raises DeploymentNotFoundError."""
+    deployment = db.get(Deployment, deployment_id)
+    if deployment is None:
+        raise DeploymentNotFoundError(
+            f"There is no deployment with the id {deployment_id}; GET /deployments lists them."
+        )
+    return deployment
+
+
+def get_compose_source(db: Session, deployment_id: int) -> bytes:
+    """Return the deployment's Compose file as it was sent. Raises DeploymentNotFoundError."""
+    deployment = get_deployment(db, deployment_id)
+    return db.exec(select_rows(ComposeFile.content).where(ComposeFile.sha256 == deployment.compose_file_hash)).one()
+
+
+def list_deployments(
+    db: Session,
+    *,
+    project_name: str | None,
+    agent_id: int | None,
+    status: DeploymentStatus | None,
+    before_id: int | None,
+    limit: int,
+) -> Sequence[Deployment]:
+    """Return up to `limit` deployments older than `before_id`, newest first."""
+    query = select_rows(Deployment).order_by(col(Deployment.id).desc()).limit(limit)
+    if project_name is not None:
+        query = query.where(Deployment.project_name == project_name)
+    if agent_id is not None:
+        query = query.where(Deployment.agent_id == agent_id)
+    if status is DeploymentStatus.FAILED:
+        query = query.where(DEPLOYMENT_HAS_FAILED)
+    elif status is not None:
+        query = query.where(Deployment.status == status.value)
+    if before_id is not None:
+        query = query.where(col(Deployment.id) < before_id)
+    return db.exec(query).all()

@@ -1,0 +1,256 @@
+"""Jobs: creating those that are not deploys, claiming them for a send, and reading them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, and_, bindparam, insert, select, update
+from sqlmodel import Session, col
+from sqlmodel import select as select_rows
+
+from control_plane.core.errors import JobNotFoundError
+from control_plane.core.protocol import CommandType
+from control_plane.core.states import JobStatus
+from control_plane.store.deployments import count_unsent, queue_full
+from control_plane.store.models import JOB_HAS_FAILED, JOB_IS_ACTIVE, ComposeFile, Deployment, Job, JobLog
+from control_plane.store.tables import job_table
+
+
+class NotMovedError(Exception):
+    """A guarded update found its row in another state: somebody else was first."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A command other than a deploy. `max_queued` counts the agent's unsent jobs; None does not."""
+
+    job_id: str
+    agent_id: int
+    project_name: str | None
+    deployment_id: int | None
+    kind: CommandType
+    timeout_seconds: int
+    deadline_at: datetime
+    at: datetime
+    max_queued: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The decision to send a job now. `attempt` is the count of sends before this one."""
+
+    job_id: str
+    attempt: int
+    instance: str
+    sent_at: datetime
+    deadline_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Unclaim:
+    """A claimed job of which certainly nothing reached the agent."""
+
+    job_id: str
+    attempt: int
+    at: datetime
+    deadline_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AgentJob:
+    """An active job of an agent, as its dispatcher needs it."""
+
+    id: str
+    kind: CommandType
+    project_name: str | None
+    status: JobStatus
+    attempt: int
+    timeout_seconds: int
+    deadline_at: datetime
+    sent: bool
+    sent_instance: str
+
+
+_INSERT = insert(job_table)
+_CLAIM = (
+    update(job_table)
+    .where(
+        job_table.c.id == bindparam("job"),
+        job_table.c.attempt == bindparam("sends"),
+        JOB_IS_ACTIVE,
+    )
+    .values(
+        attempt=job_table.c.attempt + 1,
+        sent_at=bindparam("sent"),
+        sent_instance=bindparam("instance"),
+        deadline_at=bindparam("deadline"),
+        updated_at=bindparam("sent"),
+    )
+)
+_UNCLAIM = (
+    update(job_table)
+    .where(
+        job_table.c.id == bindparam("job"),
+        job_table.c.attempt == bindparam("sends"),
+        job_table.c.status == JobStatus.QUEUED.value,
+    )
+    .values(sent_at=None, sent_instance="", deadline_at=bindparam("deadline"), updated_at=bindparam("at"))
+)
+
+
+def add_jobs(db: Connection, items: Sequence[NewJob]) -> list[str | Exception]:
+    """Store jobs and return their ids.
+
+    STATUS and HEALTH_CHECK: if one like it is already active, its id is returned and nothing is stored, so that
+    callers share it. Others: QueueFullError when the agent has `max_queued` unsent ones.
+    """
+    shared = _active_questions(db, {item.agent_id for item in items if not item.kind.changes_project})
+    queued = count_unsent(db, {item.agent_id for item in items if item.max_queued is not None})
+    outcomes: list[str | Exception] = []
+    rows = []
+    for item in items:
+        question = (item.agent_id, item.kind, item.project_name)
+        if item.max_queued is not None and queued.get(item.agent_id, 0) >= item.max_queued:
+            outcomes.append(queue_full(item.agent_id, item.max_queued))
+        elif question in shared:
+            outcomes.append(shared[question])
+        else:
+            if not item.kind.changes_project:
+                shared[question] = item.job_id
+            queued[item.agent_id] = queued.get(item.agent_id, 0) + 1
+            rows.append(_new_row(item))
+            outcomes.append(item.job_id)
+    if rows:
+        db.execute(_INSERT, rows)
+    return outcomes
+
+
+def _new_row(item: NewJob) -> dict[str, object]:
+    return {
+        "id": item.job_id,
+        "deployment_id": item.deployment_id,
+        "agent_id": item.agent_id,
+        "project_name": item.project_name,
+        "command_type": item.kind.value,
+        "status": JobStatus.QUEUED.value,
+        "logs": "",
+        "attempt": 0,
+        "timeout_seconds": item.timeout_seconds,
+        "created_at": item.at,
+        "updated_at": item.at,
+        "deadline_at": item.deadline_at,
+        "sent_instance": "",
+    }
+
+
+def _active_questions(db: Connection, agent_ids: set[int]) -> dict[tuple[int, CommandType, str | None], str]:
+    if not agent_ids:
+        return {}
+    job = job_table.c
+    questions = [CommandType.STATUS.value, CommandType.HEALTH_CHECK.value]
+    active = select(job.agent_id, job.command_type, job.project_name, job.id).where(
+        job.agent_id.in_(agent_ids), job.command_type.in_(questions), JOB_IS_ACTIVE
+    )
+    return {(agent_id, CommandType(kind), project): job_id for agent_id, kind, project, job_id in db.execute(active)}
+
+
+def claim_jobs(db: Connection, claims: Sequence[Claim]) -> list[Exception | None]:
+    """Count a send of each job before its command is written. NotMovedError: it is over, or was claimed already."""
+    rows = [
+        {
+            "job": claim.job_id,
+            "sends": claim.attempt,
+            "instance": claim.instance,
+            "sent": claim.sent_at,
+            "deadline": claim.deadline_at,
+        }
+        for claim in claims
+    ]
+    if db.execute(_CLAIM, rows).rowcount != len(rows):
+        raise NotMovedError
+    return [None] * len(rows)
+
+
+def unclaim_jobs(db: Connection, unclaims: Sequence[Unclaim]) -> list[Exception | None]:
+    """Put jobs back into the queue that certainly did not reach their agent; others are left as they are."""
+    rows = [
+        {"job": item.job_id, "sends": item.attempt, "at": item.at, "deadline": item.deadline_at} for item in unclaims
+    ]
+    db.execute(_UNCLAIM, rows)
+    return [None] * len(rows)
+
+
+def list_agent_jobs(db: Session, agent_id: int) -> list[AgentJob]:
+    """Return the agent's active jobs, oldest first."""
+    query = select_rows(Job).where(Job.agent_id == agent_id, JOB_IS_ACTIVE).order_by(col(Job.id))
+    return [
+        AgentJob(
+            id=job.id,
+            kind=CommandType(job.command_type),
+            project_name=job.project_name,
+            status=JobStatus(job.status),
+            attempt=job.attempt,
+            timeout_seconds=job.timeout_seconds,
+            deadline_at=job.deadline_at,
+            sent=job.sent_at is not None,
+            sent_instance=job.sent_instance,
+        )
+        for job in db.exec(query)
+    ]
+
+
+def get_compose_of_job(db: Session, job_id: str) -> bytes:
+    """Return the Compose file that a deploy's job carries."""
+    query = (
+        select_rows(ComposeFile.content)
+        .join(Deployment, and_(col(Deployment.compose_file_hash) == col(ComposeFile.sha256)))
+        .join(Job, and_(col(Job.deployment_id) == col(Deployment.id)))
+        .where(Job.id == job_id)
+    )
+    return db.exec(query).one()
+
+
+def list_overdue_jobs(db: Session, now: datetime, limit: int) -> Sequence[Job]:
+    """Return active jobs whose deadline has passed, longest overdue first."""
+    query = (
+        select_rows(Job).where(JOB_IS_ACTIVE, col(Job.deadline_at) <= now).order_by(col(Job.deadline_at)).limit(limit)
+    )
+    return db.exec(query).all()
+
+
+def get_job(db: Session, job_id: str) -> Job:
+    """Return the job with its log as it stands, pieces included. Raises JobNotFoundError."""
+    job = db.get(Job, job_id)
+    if job is None:
+        raise JobNotFoundError(f"There is no job with the id '{job_id}'; GET /jobs lists them.")
+    pieces = db.exec(select_rows(JobLog.text).where(JobLog.job_id == job_id).order_by(col(JobLog.position))).all()
+    if pieces:
+        db.expunge(job)
+        job.logs = "".join((job.logs, *pieces))
+    return job
+
+
+def list_jobs(
+    db: Session,
+    *,
+    project_name: str | None,
+    agent_id: int | None,
+    status: JobStatus | None,
+    before_id: str | None,
+    limit: int,
+) -> Sequence[Job]:
+    """Return up to `limit` jobs older than `before_id`, newest first, without the pieces of running logs."""
+    query = select_rows(Job).order_by(col(Job.id).desc()).limit(limit)
+    if project_name is not None:
+        query = query.where(Job.project_name == project_name)
+    if agent_id is not None:
+        query = query.where(Job.agent_id == agent_id)
+    if status is JobStatus.FAILED:
+        query = query.where(JOB_HAS_FAILED)
+    elif status in {JobStatus.QUEUED, JobStatus.IN_PROGRESS}:
+        query = query.where(JOB_IS_ACTIVE, Job.status == status.value)
+    elif status is not None:
+        query = query.where(Job.status == status.value)
+    if before_id is not None:
+        query = query.where(col(Job.id) < before_id)
+    return db.exec(query).all()

@@ -1,0 +1,52 @@
+"""Brings a database to this program's schema at start-up, through Alembic, in one transaction."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError
+
+from control_plane.core.startup import StartupError
+from control_plane.store.database import open_engine
+
+SCRIPTS = Path(__file__).parent / "migrations"
+
+
+def migrate(url: str) -> None:
+    """Run what revisions the database lacks. Does nothing to a current one.
+
+    Raises StartupError, with one line for the operator, when the file is not a database of ours or when
+    a newer program wrote it.
+    """
+    engine = open_engine(url, read_only=False, pool_size=1)
+    try:
+        with engine.begin() as connection:
+            _refuse_newer(connection, url)
+            config = Config()
+            config.set_main_option("script_location", str(SCRIPTS))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except DatabaseError as error:
+        raise StartupError(f"The database {url} cannot be opened: {error.orig}.") from error
+    finally:
+        engine.dispose()
+
+
+def current_revision(connection: Connection) -> str | None:
+    """Return the schema revision of an open database, None for an empty one."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _refuse_newer(connection: Connection, url: str) -> None:
+    revision = current_revision(connection)
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS))
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if revision is not None and revision not in known:
+        raise StartupError(
+            f"The database {url} was written by a newer control plane (schema revision {revision}): "
+            "install that version again, or restore a backup made with this one."
+        )

@@ -1,0 +1,162 @@
+"""The tables. Imported by the queries of this floor and by migrations, and by nobody above it as API models.
+
+Statuses hold the values of `core.states`; times are UTC; partial indexes serve both as "what is active"
+look-ups, small however long the history grows, and as locks that let one of a kind exist at a time.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, Dialect, Index, LargeBinary, Text, TypeDecorator, text
+from sqlalchemy.types import DateTime
+from sqlmodel import Field, SQLModel
+
+from control_plane.core.states import AgentStatus, DeploymentStatus, JobStatus
+
+JOB_IS_ACTIVE = text("status IN ('queued', 'in_progress')")
+"""Literal on purpose: SQLite matches a partial index by the text of its condition, not by bound values."""
+JOB_IS_UNSENT = text("status = 'queued' AND sent_at IS NULL")
+JOB_HAS_FAILED = text("status = 'failed'")
+DEPLOYMENT_IS_ACTIVE = text("status IN ('pending', 'running')")
+DEPLOYMENT_HAS_FAILED = text("status = 'failed'")
+IS_ACTIVE_STATUS_QUERY = text("command_type = 'STATUS' AND status IN ('queued', 'in_progress')")
+IS_ACTIVE_HEALTH_CHECK = text("command_type = 'HEALTH_CHECK' AND status IN ('queued', 'in_progress')")
+PLACEMENT_HOLDS_NAME = text("NOT released")
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """An aware datetime, kept as UTC in every dialect (SQLite has no time zones of its own)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Take aware datetimes only; a naive one is a mistake in this program."""
+        if value is None or value.tzinfo is UTC:
+            return value
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give an aware datetime back."""
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+def _index(name: str, *columns: str, where: Any = None, unique: bool = False) -> Index:
+    return Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
+
+
+class Agent(SQLModel, table=True):
+    """A host that has connected at least once. Its hostname is its identity."""
+
+    __table_args__ = (_index("ix_agent_status", "status", "id"), {"sqlite_autoincrement": True})
+
+    id: int = Field(primary_key=True)
+    hostname: str = Field(unique=True)
+    ip_address: str
+    status: str = AgentStatus.OFFLINE
+    last_seen: datetime = Field(sa_type=UTCDateTime)
+    version: str = ""
+    architecture: str = ""
+    created_at: datetime = Field(sa_type=UTCDateTime)
+    capabilities: str = ""
+    instance: str = ""
+    connection_id: str = ""
+    """The socket that owns this row's status; the late clean-up of another one changes nothing."""
+
+
+class ComposeFile(SQLModel, table=True):
+    """A Compose file as it was sent, kept once however often it is deployed."""
+
+    __tablename__ = "compose_file"
+
+    sha256: str = Field(primary_key=True)
+    content: bytes = Field(sa_type=LargeBinary)
+    created_at: datetime = Field(sa_type=UTCDateTime)
+
+
+class Deployment(SQLModel, table=True):
+    """One POST /deploy: a revision of a project on an agent."""
+
+    __table_args__ = (
+        _index("ix_deployment_project", "project_name", "id"),
+        _index("ix_deployment_agent", "agent_id", "id"),
+        _index("ix_deployment_active", "agent_id", "project_name", where=DEPLOYMENT_IS_ACTIVE),
+        _index("ix_deployment_failed", "id", where=DEPLOYMENT_HAS_FAILED),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int = Field(primary_key=True)
+    project_name: str
+    agent_id: int = Field(foreign_key="agent.id")
+    status: str = DeploymentStatus.PENDING
+    compose_file_hash: str = Field(foreign_key="compose_file.sha256")
+    created_at: datetime = Field(sa_type=UTCDateTime)
+    updated_at: datetime = Field(sa_type=UTCDateTime)
+    last_logs: str = Field(default="", sa_type=Text)
+    last_error: str | None = Field(default=None, sa_type=Text)
+
+
+class Placement(SQLModel, table=True):
+    """A project on an agent: its newest deployment, the one that runs, and its hold on the folded name.
+
+    Compose makes one project of `Web`, `web` and `_web` on a host. The unique index gives the folded name
+    to one of them, from its first deploy until it was stopped (`released`).
+    """
+
+    __table_args__ = (_index("ux_placement_name", "agent_id", "folded_name", where=PLACEMENT_HOLDS_NAME, unique=True),)
+
+    project_name: str = Field(primary_key=True)
+    agent_id: int = Field(primary_key=True, foreign_key="agent.id")
+    folded_name: str
+    released: bool = False
+    latest_deployment_id: int
+    current_deployment_id: int | None = None
+    updated_at: datetime = Field(sa_type=UTCDateTime)
+
+
+class Job(SQLModel, table=True):
+    """One command's execution on an agent. Ids are UUIDv7, so that their order is the order of creation."""
+
+    __table_args__ = (
+        _index("ix_job_project", "project_name", "id"),
+        _index("ix_job_agent", "agent_id", "id"),
+        _index("ix_job_deployment", "deployment_id"),
+        _index("ix_job_active", "agent_id", "id", where=JOB_IS_ACTIVE),
+        _index("ix_job_deadline", "deadline_at", where=JOB_IS_ACTIVE),
+        _index("ix_job_failed", "id", where=JOB_HAS_FAILED),
+        _index("ix_job_failed_project", "project_name", "id", where=JOB_HAS_FAILED),
+        _index("ux_job_status_query", "agent_id", "project_name", where=IS_ACTIVE_STATUS_QUERY, unique=True),
+        _index("ux_job_health_check", "agent_id", where=IS_ACTIVE_HEALTH_CHECK, unique=True),
+    )
+
+    id: str = Field(primary_key=True)
+    deployment_id: int | None = Field(default=None, foreign_key="deployment.id")
+    agent_id: int = Field(foreign_key="agent.id")
+    project_name: str | None = None
+    command_type: str
+    status: str = JobStatus.QUEUED
+    reason: str | None = None
+    logs: str = Field(default="", sa_type=Text)
+    error: str | None = Field(default=None, sa_type=Text)
+    data: Any = Field(default=None, sa_type=JSON(none_as_null=True), nullable=True)
+    attempt: int = 0
+    """How often the command was sent."""
+    timeout_seconds: int
+    created_at: datetime = Field(sa_type=UTCDateTime)
+    updated_at: datetime = Field(sa_type=UTCDateTime)
+    deadline_at: datetime = Field(sa_type=UTCDateTime)
+    """Until it is sent: when it must have been sent. Afterwards: when its final answer must have come."""
+    sent_at: datetime | None = Field(default=None, sa_type=UTCDateTime)
+    sent_instance: str = ""
+    """The agent's process that it was last sent to, where the agent names it."""
+    finished_at: datetime | None = Field(default=None, sa_type=UTCDateTime)
+
+
+class JobLog(SQLModel, table=True):
+    """What a running job has said so far, in pieces; merged into `job.logs` when the job is over."""
+
+    __tablename__ = "job_log"
+
+    job_id: str = Field(primary_key=True, foreign_key="job.id")
+    position: int = Field(primary_key=True)
+    text: str = Field(sa_type=Text)

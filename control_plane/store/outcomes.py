@@ -1,0 +1,145 @@
+"""What a job's end means for its deployment and for the place of its project. Called by `answers` only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, bindparam, exists, or_, select, update
+
+from control_plane.core.logs import tail
+from control_plane.core.protocol import CommandType
+from control_plane.core.states import DEPLOYMENT_MOVES, DeploymentStatus, JobStatus, sources_of
+from control_plane.store.models import DEPLOYMENT_IS_ACTIVE
+from control_plane.store.tables import deployment_table, placement_table
+
+if TYPE_CHECKING:
+    from control_plane.store.answers import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """What is read of a job to move it, in the order in which `answers` selects it."""
+
+    id: str
+    status: str
+    agent_id: int
+    deployment_id: int | None
+    project_name: str | None
+    command_type: str
+    sent_at: datetime | None
+    deadline_at: datetime
+    logs: str
+
+
+LAST_LOGS_BYTES = 16 * 1024
+"""How much of a job's last words its deployment keeps; all of them are in the job's log."""
+
+_deployment = deployment_table.c
+_place = placement_table.c
+_ON_PLACE = (_deployment.agent_id == bindparam("agent"), _deployment.project_name == bindparam("project"))
+_AT_PLACE = (_place.agent_id == bindparam("agent"), _place.project_name == bindparam("project"))
+
+
+def _from(target: DeploymentStatus) -> Any:
+    return _deployment.status.in_([status.value for status in sources_of(DEPLOYMENT_MOVES, target)])
+
+
+_SUPERSEDE_OLDER = (
+    update(deployment_table)
+    .where(
+        *_ON_PLACE,
+        DEPLOYMENT_IS_ACTIVE,
+        _from(DeploymentStatus.SUPERSEDED),
+        _deployment.id < bindparam("deployment"),
+    )
+    .values(status=DeploymentStatus.SUPERSEDED.value, updated_at=bindparam("at"))
+)
+_END_DEPLOY = (
+    update(deployment_table)
+    .where(_deployment.id == bindparam("deployment"), _deployment.status == DeploymentStatus.PENDING.value)
+    .values(
+        status=bindparam("to"),
+        last_logs=bindparam("log"),
+        last_error=bindparam("problem"),
+        updated_at=bindparam("at"),
+    )
+)
+_SET_CURRENT = (
+    update(placement_table)
+    .where(
+        *_AT_PLACE,
+        or_(_place.current_deployment_id.is_(None), _place.current_deployment_id < bindparam("deployment")),
+    )
+    .values(current_deployment_id=bindparam("deployment"), updated_at=bindparam("at"))
+)
+_STOP = (
+    update(deployment_table)
+    .where(*_ON_PLACE, DEPLOYMENT_IS_ACTIVE, _from(DeploymentStatus.STOPPED))
+    .values(
+        status=DeploymentStatus.STOPPED.value,
+        last_logs=bindparam("log"),
+        last_error=None,
+        updated_at=bindparam("at"),
+    )
+)
+_RELEASE = (
+    update(placement_table)
+    .where(*_AT_PLACE)
+    .values(
+        current_deployment_id=None,
+        updated_at=bindparam("at"),
+        released=~exists(
+            select(_deployment.id).where(
+                *_ON_PLACE, DEPLOYMENT_IS_ACTIVE, _deployment.status == DeploymentStatus.PENDING.value
+            )
+        ),
+    )
+)
+_NOTE_FAILED_STOP = (
+    update(deployment_table)
+    .where(_deployment.id == bindparam("deployment"))
+    .values(last_logs=bindparam("log"), last_error=bindparam("problem"), updated_at=bindparam("at"))
+)
+
+
+def move_deployments(db: Connection, moved: "Sequence[tuple[Answer, JobFacts]]") -> None:
+    """Carry the end of deploys and stops over to deployments and placements. `moved` holds jobs that just moved."""
+    deploys_done: list[dict[str, Any]] = []
+    deploys_ended: list[dict[str, Any]] = []
+    stops_done: list[dict[str, Any]] = []
+    stops_failed: list[dict[str, Any]] = []
+    for answer, row in moved:
+        if answer.status is JobStatus.IN_PROGRESS or row.deployment_id is None:
+            continue
+        facts = _facts(answer, row)
+        done = answer.status is JobStatus.COMPLETED
+        if row.command_type == CommandType.DEPLOY_COMPOSE:
+            deploys_ended.append(facts)
+            if done:
+                deploys_done.append(facts)
+        elif row.command_type == CommandType.STOP_COMPOSE:
+            (stops_done if done else stops_failed).append(facts)
+    for statement, rows in (
+        (_SUPERSEDE_OLDER, deploys_done),
+        (_END_DEPLOY, deploys_ended),
+        (_SET_CURRENT, deploys_done),
+        (_STOP, stops_done),
+        (_RELEASE, stops_done),
+        (_NOTE_FAILED_STOP, stops_failed),
+    ):
+        if rows:
+            db.execute(statement, rows)
+
+
+def _facts(answer: "Answer", row: JobFacts) -> dict[str, Any]:
+    ended = DeploymentStatus.RUNNING if answer.status is JobStatus.COMPLETED else DeploymentStatus.FAILED
+    return {
+        "deployment": row.deployment_id,
+        "agent": row.agent_id,
+        "project": row.project_name,
+        "to": ended.value,
+        "log": tail(answer.logs, LAST_LOGS_BYTES),
+        "problem": answer.error,
+        "at": answer.at,
+    }

@@ -1,0 +1,95 @@
+"""Projects: where each one runs, and which agent should take a new one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlmodel import Session, col, func
+from sqlmodel import select as select_rows
+
+from control_plane.core.errors import ProjectNotFoundError
+from control_plane.core.states import AgentStatus
+from control_plane.store.models import DEPLOYMENT_IS_ACTIVE, Agent, Deployment, Placement
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectPlace:
+    """A project on one agent: its latest deployment, and the one that runs, if one does."""
+
+    project_name: str
+    agent: Agent
+    latest: Deployment
+    current: Deployment | None
+
+
+def find_places(db: Session, project_name: str) -> Sequence[Placement]:
+    """Return where a project was ever deployed: running ones first, then the latest deployed."""
+    query = (
+        select_rows(Placement)
+        .where(Placement.project_name == project_name)
+        .order_by(
+            col(Placement.current_deployment_id).is_(None),
+            col(Placement.released),
+            col(Placement.latest_deployment_id).desc(),
+        )
+    )
+    return db.exec(query).all()
+
+
+def list_projects(db: Session, *, after: str | None, limit: int) -> tuple[list[ProjectPlace], bool]:
+    """Return every place of the next `limit` projects by name after `after`, and whether there are more."""
+    names = select_rows(Placement.project_name).distinct().order_by(col(Placement.project_name)).limit(limit + 1)
+    if after is not None:
+        names = names.where(col(Placement.project_name) > after)
+    found = db.exec(names).all()
+    return _places(db, found[:limit]), len(found) > limit
+
+
+def get_project(db: Session, project_name: str) -> list[ProjectPlace]:
+    """Return every place of a project. Raises ProjectNotFoundError."""
+    places = _places(db, [project_name])
+    if not places:
+        raise project_not_found(project_name)
+    return places
+
+
+def _places(db: Session, project_names: Sequence[str]) -> list[ProjectPlace]:
+    query = (
+        select_rows(Placement, Agent, Deployment)
+        .join(Agent, col(Agent.id) == col(Placement.agent_id))
+        .join(Deployment, col(Deployment.id) == col(Placement.latest_deployment_id))
+        .where(col(Placement.project_name).in_(project_names))
+        .order_by(col(Placement.project_name), col(Placement.agent_id))
+    )
+    found = db.exec(query).all()
+    current_ids = [place.current_deployment_id for place, _, _ in found if place.current_deployment_id]
+    running = db.exec(select_rows(Deployment).where(col(Deployment.id).in_(current_ids))).all()
+    current = {deployment.id: deployment for deployment in running}
+    return [
+        ProjectPlace(place.project_name, agent, latest, current.get(place.current_deployment_id or 0))
+        for place, agent, latest in found
+    ]
+
+
+def project_not_found(project_name: str) -> ProjectNotFoundError:
+    """Return the error for a project that was never deployed."""
+    return ProjectNotFoundError(
+        f"No project named '{project_name}' was ever deployed; GET /projects lists those that were."
+    )
+
+
+def find_least_loaded_agent(db: Session) -> int | None:
+    """Return the online agent with the fewest deployments that run or are about to, lowest id first."""
+    active = (
+        select_rows(Deployment.agent_id, func.count().label("deployments"))
+        .where(DEPLOYMENT_IS_ACTIVE)
+        .group_by(col(Deployment.agent_id))
+        .subquery()
+    )
+    query = (
+        select_rows(Agent.id)
+        .outerjoin(active, active.c.agent_id == col(Agent.id))
+        .where(Agent.status == AgentStatus.ONLINE.value)
+        .order_by(func.coalesce(active.c.deployments, 0), col(Agent.id))
+        .limit(1)
+    )
+    return db.exec(query).first()

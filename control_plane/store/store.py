@@ -1,0 +1,44 @@
+"""The store as the floors above see it: one object to read and to write through."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlmodel import Session
+
+from control_plane.store.database import Reader, StorageBrokenError
+from control_plane.store.migrate import migrate
+from control_plane.store.writer import Change, Writer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Store:
+    """Named queries and changes of this package are passed to `read` and `write`."""
+
+    def __init__(
+        self, url: str, on_broken: Callable[[StorageBrokenError], None], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Bring the schema up to date and open connections; blocks. Results are given to waiters on `loop`.
+
+        Raises StartupError if the database cannot be used.
+        """
+        migrate(url)
+        self._reader = Reader(url)
+        self._writer = Writer(url, on_broken, loop)
+
+    async def read(self, query: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a query in a thread; see Reader.read."""
+        return await self._reader.read(query, *args, **kwargs)
+
+    async def write(self, change: Change[Item, Result], item: Item) -> Result:
+        """Apply a change in the next commit; see Writer.write."""
+        return await self._writer.write(change, item)
+
+    async def close(self) -> None:
+        """Commit what waits and close everything, readers first: the last connection tidies the WAL."""
+        self._reader.close()
+        await self._writer.close()

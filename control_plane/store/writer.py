@@ -1,0 +1,129 @@
+"""The group-commit writer: one thread, one connection, one commit for all that wait.
+
+Everybody who changes a record submits a change here and waits for its commit. A change is a function that
+applies a list of like items at once; what a batch cannot do together is done again one by one, so that a bad
+item fails alone. Nothing is acknowledged before its commit.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import Connection
+
+from control_plane.core.errors import OverloadedError, StoreUnavailableError
+from control_plane.store.database import StorageBrokenError, open_engine, translate_error
+
+MAX_WAITING = 20_000
+"""Changes that may wait for a commit: seconds of work, so that callers are refused rather than kept for minutes."""
+MAX_BATCH = 500
+"""Items in one commit: bounds how long the first of them waits for the last."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Change = Callable[[Connection, Sequence[Item]], Sequence[Result | Exception]]
+"""Applies items in one open transaction and returns one result, or one exception, for each. It may be run again
+after a rollback, so it touches nothing but the database."""
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Waiting:
+    change: Change[Any, Any]
+    item: Any
+    future: asyncio.Future[Any]
+
+
+class Writer:
+    """Owns the only connection that writes."""
+
+    def __init__(
+        self, url: str, on_broken: Callable[[StorageBrokenError], None], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Open the connection. `on_broken` is called, once, in the writer's thread when the disk has failed."""
+        self._engine = open_engine(url, read_only=False, pool_size=1)
+        self._on_broken = on_broken
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._waiting = 0
+        self._loop = loop
+        self._thread = threading.Thread(target=self._run, name="store-write", daemon=True)
+        self._thread.start()
+
+    async def write(self, change: Change[Item, Result], item: Item) -> Result:
+        """Apply `item` by `change` and return its result once it is committed.
+
+        Raises what the change raised for this item; StorageFullError, StoreUnavailableError or
+        OverloadedError when it was not stored.
+        """
+        if self._waiting >= MAX_WAITING:
+            raise OverloadedError("Too many requests wait for the database; try again in a moment.")
+        future: asyncio.Future[Result] = self._loop.create_future()
+        self._waiting += 1
+        self._queue.put(_Waiting(change, item, future))
+        return await future
+
+    async def close(self) -> None:
+        """Commit what waits, then end the thread and close the connection."""
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+        self._engine.dispose()
+
+    def _run(self) -> None:
+        with self._engine.connect() as connection:
+            while (first := self._queue.get()) is not None:
+                batch, closing = self._drain(first)
+                outcomes = self._commit(connection, batch)
+                self._loop.call_soon_threadsafe(self._settle, batch, outcomes)
+                if closing:
+                    return
+
+    def _drain(self, first: _Waiting) -> tuple[list[_Waiting], bool]:
+        batch = [first]
+        while len(batch) < MAX_BATCH:
+            try:
+                waiting = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if waiting is None:
+                return batch, True
+            batch.append(waiting)
+        return batch, False
+
+    def _commit(self, connection: Connection, batch: list[_Waiting]) -> list[Any]:
+        """Return one result or exception for each of the batch, after its commit or its failure."""
+        try:
+            return self._commit_together(connection, batch)
+        except Exception as error:
+            if isinstance(broken := translate_error(error), StorageBrokenError):
+                self._on_broken(broken)
+                return [broken] * len(batch)
+            if len(batch) == 1 or isinstance(broken, StoreUnavailableError):
+                return [broken] * len(batch)
+        return [outcome for waiting in batch for outcome in self._commit(connection, [waiting])]
+
+    def _commit_together(self, connection: Connection, batch: list[_Waiting]) -> list[Any]:
+        groups: dict[Change[Any, Any], list[int]] = {}
+        for position, waiting in enumerate(batch):
+            groups.setdefault(waiting.change, []).append(position)
+        outcomes: list[Any] = [None] * len(batch)
+        with connection.begin():
+            for change, positions in groups.items():
+                results = change(connection, [batch[position].item for position in positions])
+                for position, result in zip(positions, results, strict=True):
+                    outcomes[position] = result
+        return outcomes
+
+    def _settle(self, batch: list[_Waiting], outcomes: list[Any]) -> None:
+        self._waiting -= len(batch)
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            if waiting.future.done():
+                continue
+            if isinstance(outcome, Exception):
+                waiting.future.set_exception(outcome)
+            else:
+                waiting.future.set_result(outcome)

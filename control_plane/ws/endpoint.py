@@ -1,0 +1,102 @@
+"""`/ws`: takes an agent from its upgrade request to the end of its connection.
+
+Refusals are HTTP answers, given before the socket is accepted. The read loop hands every answer on without
+waiting for anything, for uvicorn reads nothing more of a socket, pings included, until its last frame was taken.
+"""
+
+import structlog
+from fastapi import APIRouter, WebSocket
+from starlette.responses import JSONResponse
+from starlette.websockets import WebSocketDisconnect
+
+from control_plane.core.errors import ControlPlaneError, HostnameTakenError
+from control_plane.core.protocol import PATH, BadMessageError, CloseCode, decode_response
+from control_plane.fleet.session import AgentSession
+from control_plane.operations import results
+from control_plane.operations.context import ControlPlane
+from control_plane.ws.close_codes import close_for
+from control_plane.ws.handshake import RefusedError, identify
+from control_plane.ws.socket import AgentSocket
+
+router = APIRouter()
+log = structlog.get_logger()
+
+
+@router.websocket(PATH)
+async def agent_socket(websocket: WebSocket) -> None:
+    """Serve one agent's connection."""
+    plane: ControlPlane = websocket.app.state.control_plane
+    try:
+        session, has_work = await _admit(websocket, plane)
+    except RefusedError as refused:
+        log.warning("agent_refused", status=refused.status, code=refused.code, address=_address(websocket))
+        await _refuse(websocket, refused)
+        return
+    except WebSocketDisconnect:
+        return
+    plane.dispatcher.attach(session, has_work=has_work)
+    try:
+        await _read(websocket, session, plane)
+    finally:
+        plane.dispatcher.detach(session)
+        await plane.manager.disconnect(session)
+
+
+async def _admit(websocket: WebSocket, plane: ControlPlane) -> tuple[AgentSession, bool]:
+    address = _address(websocket)
+    if plane.draining:
+        raise RefusedError(503, "draining", "This control plane is shutting down; connect again in a moment.")
+    identity = identify(
+        websocket.headers, address, websocket.app.state.agent_token, websocket.app.state.allowed_origins
+    )
+    try:
+        return await plane.manager.connect(identity, AgentSocket(websocket), websocket.accept)
+    except HostnameTakenError as taken:
+        raise RefusedError(409, taken.code, taken.detail) from taken
+    except ControlPlaneError as error:
+        raise RefusedError(503, error.code, error.detail) from error
+
+
+async def _refuse(websocket: WebSocket, refused: RefusedError) -> None:
+    headers = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else {}
+    problem = {
+        "type": "about:blank",
+        "title": refused.code.replace("_", " ").capitalize(),
+        "status": refused.status,
+        "detail": refused.detail,
+        "code": refused.code,
+    }
+    answer = JSONResponse(problem, refused.status, headers, media_type="application/problem+json")
+    await websocket.send_denial_response(answer)
+
+
+async def _read(websocket: WebSocket, session: AgentSession, plane: ControlPlane) -> None:
+    """Hand on what the agent says until its socket ends."""
+    while True:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            await _ended(session, plane, message.get("code"))
+            return
+        try:
+            text = message.get("text")
+            if text is None:
+                raise UnicodeError("binary frame")
+            results.receive(plane, session, decode_response(text))
+        except BadMessageError as error:
+            plane.recorder.counts["bad_message"] += 1
+            log.warning("bad_message", agent_id=session.agent_id, error=str(error)[:200])
+        except Exception as error:
+            code, reason = close_for(error)
+            log.warning("agent_closed", agent_id=session.agent_id, code=code.value, reason=reason)
+            await session.socket.close(code, reason)
+            return
+
+
+async def _ended(session: AgentSession, plane: ControlPlane, code: int | None) -> None:
+    log.debug("socket_ended", agent_id=session.agent_id, code=code)
+    if code == CloseCode.TOO_BIG:
+        await results.lose_oversized(plane, session)
+
+
+def _address(websocket: WebSocket) -> str:
+    return websocket.client.host if websocket.client else ""

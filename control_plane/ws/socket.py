@@ -1,0 +1,115 @@
+"""The agents' sockets below ASGI: uvicorn's WebSocket protocol with what a fleet needs on top of it.
+
+ASGI has no pings and no way to cut a connection, so this subclass offers both to the endpoint through the
+scope. A peer that misses its keep-alive is cut at once: waiting for a full send buffer to drain would keep a
+dead agent "online" for minutes.
+"""
+
+import asyncio
+import contextlib
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
+from websockets.frames import Frame
+from websockets.http11 import Request
+
+from control_plane.core.protocol import CloseCode
+from control_plane.fleet.session import SocketClosedError
+
+EXTENSION = "control_plane.agent_socket"
+
+
+class AgentSocketProtocol(WebSocketsSansIOProtocol):
+    """Given to uvicorn as its WebSocket protocol; one instance a connection."""
+
+    heard_at = 0.0
+    """Time of the last bytes from the peer, on the event loop's clock."""
+
+    def handle_connect(self, event: Request) -> None:
+        """Offer this object to the application, next to what uvicorn offers."""
+        super().handle_connect(event)
+        self._pongs: dict[bytes, asyncio.Future[None]] = {}
+        if hasattr(self, "scope"):
+            self.scope["extensions"][EXTENSION] = self  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        """Note the time, then go on as ever."""
+        self.heard_at = self.loop.time()
+        super().data_received(data)
+
+    def handle_pong(self, event: Frame) -> None:
+        """Tell whoever pinged; uvicorn's own keep-alive ignores pongs of other pings."""
+        pong = self._pongs.pop(bytes(event.data), None)
+        if pong is not None and not pong.done():
+            pong.set_result(None)
+        super().handle_pong(event)
+
+    def keepalive_timeout(self) -> None:
+        """Cut a peer that did not answer."""
+        super().keepalive_timeout()
+        self.abort()
+
+    async def ping(self, timeout_seconds: float) -> bool:
+        """Send a ping; whether its pong came in time."""
+        payload = os.urandom(8)
+        pong = self._pongs[payload] = self.loop.create_future()
+        try:
+            self.conn.send_ping(payload)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            async with asyncio.timeout(timeout_seconds):
+                await pong
+        except (TimeoutError, InvalidState):
+            return False
+        finally:
+            self._pongs.pop(payload, None)
+        return True
+
+    def abort(self) -> None:
+        """Cut the connection without waiting for anything."""
+        self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody waits longer for a pong than for the connection."""
+        for pong in getattr(self, "_pongs", {}).values():
+            if not pong.done():
+                pong.set_exception(TimeoutError())
+        super().connection_lost(exc)
+
+
+class AgentSocket:
+    """Implements the fleet's Socket on a Starlette WebSocket served by AgentSocketProtocol."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+        self._protocol: Any = websocket.scope["extensions"][EXTENSION]
+
+    @property
+    def heard_at(self) -> datetime:
+        """When the peer last sent anything, pongs included."""
+        ago = self._protocol.loop.time() - self._protocol.heard_at
+        return datetime.fromtimestamp(datetime.now(UTC).timestamp() - ago, UTC)
+
+    async def send_text(self, text: str) -> None:
+        """Write one text frame. Raises SocketClosedError when nothing of it was written."""
+        try:
+            await self._websocket.send_text(text)
+        except (WebSocketDisconnect, RuntimeError) as error:
+            # Both say that the socket was closed before: by the peer, or by this side.
+            raise SocketClosedError from error
+
+    async def ping(self, timeout_seconds: float) -> bool:
+        """Whether the peer answers a ping in time."""
+        return bool(await self._protocol.ping(timeout_seconds))
+
+    async def close(self, code: CloseCode, reason: str) -> None:
+        """Start the closing handshake; does nothing on a closed socket."""
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+            await self._websocket.close(code, reason)
+
+    def abort(self) -> None:
+        """Cut the connection at once."""
+        self._protocol.abort()
