@@ -74,7 +74,10 @@ class Connection:
                 async with self._dial() as socket:
                     failures = 0
                     log.info("Connected to %s as %s.", self._settings.server_url, self._settings.hostname)
-                    await self._serve(socket)
+                    try:
+                        await self._serve(socket)
+                    finally:
+                        await socket.close(protocol.CloseCode.GOING_AWAY)
             except (OSError, WebSocketException, ImportError) as error:
                 reason = explain(error, self._settings)
             else:

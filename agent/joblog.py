@@ -17,14 +17,14 @@ PIECE_BYTES = 64 * 1024
 PIECE_INTERVAL_SECONDS = 0.25
 """Four progress messages a second and job."""
 
-_NOTE_BYTES = 64
+_NOTE_BYTES = 80
 
 
 class BoundedText:
     """Text that keeps its beginning and its end; when it outgrows its bound the middle is cut, with a note."""
 
     def __init__(self, limit_bytes: int) -> None:
-        """`limit_bytes` bounds `text()` as UTF-8, its note included; it must exceed 64."""
+        """`limit_bytes` bounds `text()` as UTF-8, its note included; it must exceed 80."""
         self._half = (limit_bytes - _NOTE_BYTES) // 2
         self._head = bytearray()
         self._tail = bytearray()
@@ -52,7 +52,7 @@ class BoundedText:
         # A cut may fall inside a character; its other bytes go too.
         head = self._head.decode("utf-8", "ignore")
         tail = self._tail.decode("utf-8", "ignore")
-        return f"{head}\n… [{self._cut_bytes} bytes left out] …\n{tail}"
+        return f"{head}\n… [at least {self._cut_bytes} bytes are left out here] …\n{tail}"
 
     def _trim(self) -> None:
         excess = len(self._tail) - self._half

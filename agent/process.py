@@ -20,6 +20,9 @@ POLL_SECONDS = 0.1
 """How often a running child's output is looked at; a quarter second is the fastest it is sent."""
 
 READ_BYTES = 256 * 1024
+MAX_BACKLOG_BYTES = 8 * 1024 * 1024
+"""How far reading may be behind a child that prints; beyond it the middle is skipped, as the log would cut it."""
+
 MAX_CAPTURE_BYTES = 4 * 1024 * 1024
 """What is read of a short command's output: a `ps` of some thousand containers."""
 
@@ -118,6 +121,10 @@ async def stream(
 async def _forward(descriptor: int, position: int, on_output: Callable[[bytes], None]) -> int:
     """Hand on what is there now, and no more: a child that never pauses must not keep the agent here."""
     end = os.fstat(descriptor).st_size
+    if end - position > MAX_BACKLOG_BYTES:
+        skipped_to = end - MAX_BACKLOG_BYTES // 2
+        on_output(os.pread(descriptor, MAX_BACKLOG_BYTES // 2, position))
+        position = skipped_to
     while position < end:
         data = os.pread(descriptor, min(READ_BYTES, end - position), position)
         if not data:
