@@ -27,7 +27,7 @@ WORKDIR /app
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
 # By number, so that an orchestrator can see that it is not root without reading /etc/passwd.
-RUN install -d -o 10001 -g 10001 -m 0700 /data
+RUN mkdir -m 0700 /data && chown 10001:10001 /data
 USER 10001:10001
 VOLUME /data
 EXPOSE 8000

@@ -41,9 +41,10 @@ def main() -> int:
     # Where the development tools are installed, their Compose serves a Docker that has none.
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
     console = Console()
-    console.say("InstaDeploy: one control plane, one agent, one small project, from deploy to stop.\n")
     work = Path(tempfile.mkdtemp(prefix="instadeploy-demo-"))
     demo = Demo(work)
+    console.say("One control plane, one agent and one small project, from deploy to stop.")
+    console.say(f"The project is examples/hello, deployed as {demo.project}.\n")
     status = 1
     try:
         status = 0 if run(demo, console) else 1

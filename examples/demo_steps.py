@@ -54,7 +54,7 @@ class Demo:
             ("Make the example's image", self._make_image),
             ("Start the control plane", self._start_control_plane),
             ("Start an agent", self._start_agent),
-            (f"Deploy {self.project}", self._deploy),
+            ("Deploy the project", self._deploy),
             ("Ask for its status", self._ask_status),
             ("Fetch its page", self._fetch_page),
             ("Stop it", self._stop_project),
@@ -123,16 +123,16 @@ class Demo:
             raise StepFailedError(f"the job is completed, but the deployment is {deployment['status']}")
         self.deployed = True
         done = "checked only, nothing started" if self.no_docker else "running"
-        return f"job {job['job_id']}: {done}\n{job['logs'].strip()}"
+        return f"job {job['job_id']}: {done}\n{_lines(job['logs'])}"
 
     def _ask_status(self) -> str:
         self._needs_deployment()
         job = self._completed(self._call("GET", f"/projects/{self.project}/status?wait=60"))
         if self.no_docker:
-            return f"the dry-run agent answers\n{job['logs'].strip()}"
+            return f"the dry-run agent answers\n{_lines(job['logs'])}"
         running = [row for row in job["data"] or [] if row["State"] == "running"]
         if not running:
-            raise StepFailedError(f"no container is running\n{job['logs'].strip()}")
+            raise StepFailedError(f"no container is running\n{_lines(job['logs'])}")
         published = next((each for each in running[0]["Publishers"] if each["PublishedPort"]), None)
         if published is None:
             raise StepFailedError(f"{running[0]['Name']} publishes no port")
@@ -219,3 +219,8 @@ class Demo:
         ended = child.process.poll()
         why = f"it ended with status {ended}" if ended is not None else f"not within {READY_SECONDS} s"
         raise StepFailedError(f"the {child.name} did not get {state}: {why}")
+
+
+def _lines(text: str) -> str:
+    """Compose indents its lines, each in its own way."""
+    return "\n".join(line.strip() for line in text.splitlines())

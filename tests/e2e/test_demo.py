@@ -1,17 +1,20 @@
 """`make demo` as a newcomer meets it: with Docker, without, when something is wrong, and interrupted."""
 
+import asyncio
 import os
 import re
 import signal
 import subprocess
 import sys
 import sysconfig
+import time
 import venv
 from pathlib import Path
 
 import pytest
 
 from examples import engine
+from tests.support.docker import until_event
 
 ROOT = Path(__file__).parents[2]
 STEPS = (
@@ -19,7 +22,7 @@ STEPS = (
     "Make the example's image",
     "Start the control plane",
     "Start an agent",
-    "Deploy hello-",
+    "Deploy the project",
     "Ask for its status",
     "Fetch its page",
     "Stop it",
@@ -70,20 +73,21 @@ def test_with_docker_each_step_is_done_and_nothing_stays(require_docker: None, t
 
 
 @pytest.mark.docker
-def test_ctrl_c_in_the_middle_takes_everything_away(require_docker: None, tmp_path: Path) -> None:
-    process = demo(tmp_path)
-    assert process.stdout is not None
-    output = ""
-    for line in process.stdout:
-        output += line
-        if "Deploy hello-" in line:
-            process.send_signal(signal.SIGINT)
-    process.wait(60)
+def test_ctrl_c_in_the_middle_of_the_deploy_takes_everything_away(require_docker: None, tmp_path: Path) -> None:
+    began = time.time()
+    with demo(tmp_path) as process:
+        assert process.stdout is not None
+        project = ""
+        while not project:
+            project = "".join(re.findall(r"deployed as (hello-\w+)", process.stdout.readline()))
+        asyncio.run(until_event(project, "create", since=began))
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
 
-    assert process.returncode == 130, output
-    assert "Fetch its page" not in output
-    (project,) = set(re.findall(r"hello-[0-9a-f]{6}\b", output))
+    assert process.returncode == 130, rest
+    assert "Ask for its status" not in rest
     assert engine.containers(project) == engine.networks(project) == []
+    assert not engine.has_image(f"instadeploy-example/{project}:local")
     assert list(tmp_path.iterdir()) == []
 
 
