@@ -63,3 +63,18 @@ async def test_escaped_pairs_of_surrogates_are_characters() -> None:
 async def test_any_bytes_are_answered_with_a_valid_problem(content: bytes) -> None:
     response = await post(content)
     checked(response, 422, response.json()["code"])
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"[" * 50_000, "nests too deeply"),
+        (b"9" * 5_000, "number with thousands of digits"),
+        (b'"\xff"', "not UTF-8"),
+        (b"[NaN]", "NaN is not a number in JSON"),
+        (b'{"a": 1, "a": 1}', "the same name twice"),
+        (b'"\\ud800"', "half of a surrogate pair"),
+    ],
+)
+async def test_each_kind_of_unreadable_body_is_told_what_is_wrong_with_it(content: bytes, told: str) -> None:
+    assert told in checked(await post(content), 422, "malformed_json").detail
