@@ -56,6 +56,17 @@ class Outcome(StrEnum):
 
 
 _job = job_table.c
+_FACTS = select(
+    _job.id,
+    _job.status,
+    _job.agent_id,
+    _job.deployment_id,
+    _job.project_name,
+    _job.command_type,
+    _job.sent_at,
+    _job.deadline_at,
+    _job.logs,
+).where(_job.id.in_(bindparam("jobs", expanding=True)))
 _MOVE = (
     update(job_table)
     .where(_job.id == bindparam("job"), JOB_IS_ACTIVE)
@@ -95,18 +106,7 @@ def record_answers(db: Connection, answers: Sequence[Answer]) -> list[Outcome | 
 
 
 def _read_jobs(db: Connection, job_ids: set[str]) -> dict[str, JobFacts]:
-    query = select(
-        _job.id,
-        _job.status,
-        _job.agent_id,
-        _job.deployment_id,
-        _job.project_name,
-        _job.command_type,
-        _job.sent_at,
-        _job.deadline_at,
-        _job.logs,
-    ).where(_job.id.in_(job_ids))
-    return {row[0]: JobFacts(*row) for row in db.execute(query)}
+    return {row[0]: JobFacts(*row) for row in db.execute(_FACTS, {"jobs": list(job_ids)})}
 
 
 def _judge(answer: Answer, row: JobFacts | None) -> Outcome:

@@ -37,6 +37,7 @@ def open_engine(url: str, *, read_only: bool, pool_size: int) -> Engine:
         make_url(url),
         pool_size=pool_size,
         max_overflow=0,
+        hide_parameters=True,  # they hold Compose files and agents' logs, which no error may carry into ours
         connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_SECONDS, "isolation_level": None},
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select, tuple_
+from sqlalchemy import Connection, bindparam, func, insert, select, tuple_
 from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 
@@ -12,7 +12,13 @@ from control_plane.core.errors import DeploymentNotFoundError, NameCollisionErro
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import DeploymentStatus, JobStatus
 from control_plane.store.database import next_ids
-from control_plane.store.models import DEPLOYMENT_HAS_FAILED, JOB_IS_UNSENT, ComposeFile, Deployment
+from control_plane.store.models import (
+    DEPLOYMENT_HAS_FAILED,
+    JOB_IS_UNSENT,
+    PLACEMENT_HOLDS_NAME,
+    ComposeFile,
+    Deployment,
+)
 from control_plane.store.tables import (
     compose_file_table,
     deployment_table,
@@ -38,6 +44,15 @@ class NewDeployment:
     max_queued: int
 
 
+_place = placement_table.c
+_COUNT_UNSENT = (
+    select(job_table.c.agent_id, func.count())
+    .where(job_table.c.agent_id.in_(bindparam("agents", expanding=True)), JOB_IS_UNSENT)
+    .group_by(job_table.c.agent_id)
+)
+_HOLDERS = select(_place.agent_id, _place.folded_name, _place.project_name).where(
+    tuple_(_place.agent_id, _place.folded_name).in_(bindparam("names", expanding=True)), PLACEMENT_HOLDS_NAME
+)
 _STORE_FILE = upsert(compose_file_table, conflict=["sha256"], change=[])
 _STORE_DEPLOYMENT = insert(deployment_table)
 _STORE_JOB = insert(job_table)
@@ -157,20 +172,12 @@ def queue_full(agent_id: int, most: int) -> QueueFullError:
 
 def count_unsent(db: Connection, agent_ids: set[int]) -> dict[int, int]:
     """Return how many jobs of each agent wait to be sent; agents with none are left out."""
-    counted = (
-        select(job_table.c.agent_id, func.count())
-        .where(job_table.c.agent_id.in_(agent_ids), JOB_IS_UNSENT)
-        .group_by(job_table.c.agent_id)
-    )
-    return {agent_id: count for agent_id, count in db.execute(counted)}  # noqa: C416 - rows are not tuples
+    return {agent_id: count for agent_id, count in db.execute(_COUNT_UNSENT, {"agents": list(agent_ids)})}  # noqa: C416
 
 
 def _holders(db: Connection, names: set[tuple[int, str]]) -> dict[tuple[int, str], str]:
-    place = placement_table.c
-    held = select(place.agent_id, place.folded_name, place.project_name).where(
-        tuple_(place.agent_id, place.folded_name).in_(names), ~place.released
-    )
-    return {(agent_id, folded): name for agent_id, folded, name in db.execute(held)}
+    rows = db.execute(_HOLDERS, {"names": list(names)})
+    return {(agent_id, folded): name for agent_id, folded, name in rows}
 
 
 def get_deployment(db: Session, deployment_id: int) -> Deployment:

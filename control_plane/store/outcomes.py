@@ -42,7 +42,8 @@ _AT_PLACE = (_place.agent_id == bindparam("agent"), _place.project_name == bindp
 
 
 def _from(target: DeploymentStatus) -> Any:
-    return _deployment.status.in_([status.value for status in sources_of(DEPLOYMENT_MOVES, target)])
+    # Not IN: a statement for many rows cannot have a list among its parameters.
+    return or_(*(_deployment.status == status.value for status in sources_of(DEPLOYMENT_MOVES, target)))
 
 
 _SUPERSEDE_OLDER = (

@@ -104,6 +104,8 @@ class Writer:
                 return [broken] * len(batch)
             if len(batch) == 1 or isinstance(broken, StoreUnavailableError):
                 return [broken] * len(batch)
+            # Correct and slow: whatever makes this frequent is a bug of a change, and must be seen.
+            log.warning("batch_done_one_by_one", size=len(batch), cause=type(error).__name__)
         return [outcome for waiting in batch for outcome in self._commit(connection, [waiting])]
 
     def _commit_together(self, connection: Connection, batch: list[_Waiting]) -> list[Any]:
