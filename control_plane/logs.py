@@ -14,8 +14,10 @@ from structlog.types import EventDict, Processor, WrappedLogger
 
 _SECRET_KEYS = frozenset({"agent_secret_token", "api_token", "authorization", "password", "secret", "token"})
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
-_SAID_BETTER = "Application startup failed. Exiting."
-"""Uvicorn's last words after a failed start, whose reason was told in the line or traceback before."""
+_SAID_ALREADY = frozenset(
+    {"Application startup failed. Exiting.", "Context impl %s.", "Will assume %s DDL."}  # uvicorn, alembic
+)
+"""What libraries say at every start, or after one that failed for a reason already told."""
 
 
 def configure_logging(log_format: Literal["console", "json"], level: str) -> None:
@@ -51,7 +53,8 @@ def configure_logging(log_format: Literal["console", "json"], level: str) -> Non
     # At INFO uvicorn tells of every connection, thousands a second when a fleet returns.
     uvicorn_log = logging.getLogger("uvicorn.error")
     uvicorn_log.setLevel(logging.INFO if chosen <= logging.DEBUG else max(chosen, logging.WARNING))
-    uvicorn_log.addFilter(_is_worth_saying)
+    for chatty in (uvicorn_log, logging.getLogger("alembic.runtime.migration")):
+        chatty.addFilter(_is_worth_saying)
 
 
 def _rendering(log_format: Literal["console", "json"]) -> list[Processor]:
@@ -62,7 +65,7 @@ def _rendering(log_format: Literal["console", "json"]) -> list[Processor]:
 
 
 def _is_worth_saying(record: logging.LogRecord) -> bool:
-    return record.msg != _SAID_BETTER
+    return record.msg not in _SAID_ALREADY
 
 
 def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

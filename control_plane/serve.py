@@ -7,6 +7,7 @@ that reconnect meanwhile wait in the backlog instead of backing off.
 
 import contextlib
 import errno
+import gc
 import resource
 import signal
 import socket
@@ -32,6 +33,13 @@ EXIT_CONFIGURATION = 2
 EXIT_CRASH = 1
 KEEP_ALIVE_SECONDS = 75
 """Longer than the 60 s after which common proxies drop an idle upstream connection, so that they close first."""
+
+GC_THRESHOLDS = (5_000, 10, 100)
+"""Allocations before a young collection, and how many of one generation make one of the next.
+
+While 3,000 agents connected and talked, Python's own (700, 10, 10) made five full collections, of up to 0.45 s
+each and 1.4 s together, in which no agent was served; with these and the program itself frozen there was none.
+"""
 
 log = structlog.get_logger()
 
@@ -131,6 +139,10 @@ class _Server(uvicorn.Server):
         self._base_url = base_url
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        # What is imported by now lives as long as the process: no collection needs to walk it again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         await super().startup(sockets)
         log.info("listening", url=self._base_url, version=__version__)
 

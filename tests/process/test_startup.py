@@ -1,10 +1,12 @@
 """The real process: how it refuses to start, what it says when it does, and how it ends."""
 
+import contextlib
 import json
 import re
 import resource
 import signal
 import socket
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -49,13 +51,8 @@ async def fresh(tmp_path: Path) -> AsyncIterator[ServerProcess]:
     [
         ("PORT", "http"),
         ("HOST", "no such host"),
-        ("API_AUTH", "off"),
-        ("LOG_LEVEL", "loud"),
-        ("BACKLOG", "0"),
         ("DATABASE_URL", f"postgresql://ops:{CANARY}@db/control"),
-        ("DATABASE_URL", "sqlite://"),
         ("API_TOKEN", f"{CANARY} with spaces"),
-        ("ALLOWED_ORIGINS", "*"),
     ],
 )
 async def test_a_bad_value_ends_the_start_with_one_line_that_names_it(tmp_path: Path, name: str, value: str) -> None:
@@ -65,11 +62,10 @@ async def test_a_bad_value_ends_the_start_with_one_line_that_names_it(tmp_path: 
     assert entries(tmp_path) == []
 
 
-@pytest.mark.parametrize("secret", ["changeme", "secret-token", "default-secret-token"])
-async def test_published_secrets_are_refused_where_the_network_reaches(tmp_path: Path, secret: str) -> None:
-    line = await refused(tmp_path, HOST="0.0.0.0", AGENT_SECRET_TOKEN=secret)
+async def test_a_published_secret_is_refused_where_the_network_reaches(tmp_path: Path) -> None:
+    line = await refused(tmp_path, HOST="0.0.0.0", AGENT_SECRET_TOKEN="default-secret-token")
     assert line.startswith("AGENT_SECRET_TOKEN is a value that anybody would guess")
-    assert secret not in line
+    assert "default-secret-token" not in line
 
 
 async def test_an_open_api_is_refused_where_the_network_reaches(tmp_path: Path) -> None:
@@ -91,6 +87,13 @@ async def test_an_address_of_another_machine_is_refused(tmp_path: Path) -> None:
 async def test_a_database_that_is_none_ends_the_start_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "control_plane.db").write_bytes(b"this is not a database" * 1000)
     assert "control_plane.db" in await refused(tmp_path)
+
+
+async def test_a_database_of_a_newer_program_ends_the_start_with_one_line(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "control_plane.db")) as database, database:
+        database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+        database.execute("INSERT INTO alembic_version VALUES ('revision_of_tomorrow')")
+    assert "newer" in await refused(tmp_path)
 
 
 async def test_the_printed_commands_work_and_the_secrets_file_is_private(fresh: ServerProcess, tmp_path: Path) -> None:
