@@ -28,7 +28,8 @@ def import_python_image(name: str, wheels: Path) -> None:
     """Give the engine an image `name` as described above. Downloads wheels through pip's own cache into `wheels`."""
     download = [sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--only-binary", ":all:"]
     download += ["--dest", str(wheels), "-r", str(ROOT / "requirements.txt")]
-    subprocess.run(download, check=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(download, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
     path = f"PATH={_binary().parent}:/usr/bin:/bin"
     command = ["docker", "import", "--change", f"ENV {path}", "-", name]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
