@@ -20,6 +20,9 @@ class Document:
     marks: dict[int, Any] = field(default_factory=dict)
     """By the `id()` of a mapping or list that `root` holds: the marks of its entries, by key or index."""
 
+    size: int = 0
+    """How many values there are, keys included and aliases expanded."""
+
     def value(self, path: Path) -> Any:
         """Return what is at `path`, or None where there is nothing."""
         found = self.root

@@ -11,6 +11,7 @@ from control_plane.core.errors import FieldProblem, InvalidComposeFileError
 from control_plane.core.text import clean_header
 
 MAX_PROBLEMS = 10
+MAX_WARNINGS = 50
 
 Path = tuple[str | int, ...]
 

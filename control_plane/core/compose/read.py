@@ -15,13 +15,11 @@ from control_plane.core.compose.interpolation import BadInterpolationError, expa
 from control_plane.core.compose.lone_file import lone_file_warnings
 from control_plane.core.compose.meaning import meaning_problems
 from control_plane.core.compose.names import folded_name
-from control_plane.core.compose.problems import invalid, problem
+from control_plane.core.compose.problems import MAX_WARNINGS, invalid, problem
 from control_plane.core.compose.reader import read_document
 from control_plane.core.compose.schema import schema_problems
 from control_plane.core.compose.variables import read_variables
 from control_plane.core.errors import FieldProblem, InvalidComposeFileError
-
-MAX_WARNINGS = 50
 
 
 @dataclass(frozen=True)

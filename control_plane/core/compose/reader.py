@@ -33,6 +33,8 @@ MAX_DEPTH = 64
 """Nesting, aliases followed. Compose's own schema is under 12 deep; extensions may nest."""
 MAX_NODES = 50_000
 """Values, keys included and aliases expanded: twice what 256 KiB of ordinary Compose holds."""
+_WEIGHT_LENGTH = 64
+"""Text counts as one value for each so many characters: aliases of long text must not multiply it."""
 MAX_SCALAR_LENGTH = 128 * 1024
 """Characters of one value; `configs.content` may well be a whole file."""
 MAX_KEY_LENGTH = 1024
@@ -101,6 +103,7 @@ class _Reader:
                     handle(event)
                 elif kind is StreamEndEvent:
                     break
+            self.document.size = self.nodes
         except YAMLError as error:
             raise self._not_yaml(error) from None
         return self.document
@@ -111,31 +114,33 @@ class _Reader:
             raise self._bad(event, "holds several YAML documents: put everything into one, without `---`")
 
     def _scalar(self, event: ScalarEvent) -> None:
-        self._count(event, 1)
-        if len(event.value) > MAX_SCALAR_LENGTH:
-            raise self._bad(event, f"is longer than {MAX_SCALAR_LENGTH} characters: shorten it")
         value: Any = event.value
+        weight = 1 + len(value) // _WEIGHT_LENGTH
+        self._count(event, weight)
+        if weight > 1 and len(value) > MAX_SCALAR_LENGTH:
+            raise self._bad(event, f"is longer than {MAX_SCALAR_LENGTH} characters: shorten it")
         if event.implicit[0]:
-            value = resolve_plain(value)
-            if type(value) is float and not math.isfinite(value):
-                raise self._bad(event, "is a number that Compose cannot use: write a finite one or quote it")
+            value = _MERGE if value == "<<" and self._wants_key() else self._plain(event)
         elif event.tag is not None and event.tag not in _TEXT_TAGS:
             value = self._tagged(event)
         if event.anchor:
-            self.anchors[event.anchor] = (value, 1, 0)
-        if event.value == "<<" and event.implicit[0] and self._wants_key():
-            value = _MERGE
-        self._put(event, value, 1, 0, reset=event.tag == _RESET)
+            self.anchors[event.anchor] = ("<<" if value is _MERGE else value, weight, 0)
+        self._put(event, value, weight, reset=event.tag == _RESET)
+
+    def _plain(self, event: ScalarEvent) -> Any:
+        value = resolve_plain(event.value)
+        if type(value) is float and not math.isfinite(value):
+            raise self._bad(event, "is a number that Compose cannot use: write a finite one or quote it")
+        return value
 
     def _tagged(self, event: ScalarEvent) -> Any:
         tag = event.tag or ""
-        value = event.value if event.style else resolve_plain(event.value)
         if tag in (_RESET, _OVERRIDE):
-            return value
+            return event.value if event.style else self._plain(event)
         if tag not in _TYPED_TAGS:
             raise self._unknown_tag(event, tag)
-        value = resolve_plain(event.value)
-        if not isinstance(value, _TYPED_TAGS[tag]) or (type(value) is float and not math.isfinite(value)):
+        value = self._plain(event)
+        if not isinstance(value, _TYPED_TAGS[tag]):
             raise self._bad(event, f"is not what its tag `!!{tag.removeprefix(_CORE)}` says: correct one of both")
         return value
 
@@ -180,9 +185,11 @@ class _Reader:
             raise self._too_deep(event)
         if height and self._wants_key():
             raise self._bad(event, "has a mapping or a list as a key: write a text key")
-        self._put(event, value, size, height, reset=False)
+        self._put(event, value, size, height)
 
-    def _put(self, event: Event, value: Any, size: int, height: int, *, reset: bool, mark: Any = None) -> None:
+    def _put(
+        self, event: Event, value: Any, size: int, height: int = 0, *, reset: bool = False, mark: Any = None
+    ) -> None:
         """Give a finished value to the mapping or list around it, as its next key, value or item."""
         if not self.stack:
             self.document.root = None if reset else value

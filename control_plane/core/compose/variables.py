@@ -9,8 +9,10 @@ from typing import Any
 
 from control_plane.core.compose.document import Document
 from control_plane.core.compose.interpolation import BadInterpolationError, expand
-from control_plane.core.compose.problems import Path, format_path, problem, shown
+from control_plane.core.compose.problems import MAX_PROBLEMS, MAX_WARNINGS, Path, format_path, problem, shown
 from control_plane.core.errors import FieldProblem
+
+_CONTAINERS = frozenset({dict, list})
 
 
 def read_variables(document: Document) -> tuple[list[FieldProblem], list[str]]:
@@ -18,6 +20,8 @@ def read_variables(document: Document) -> tuple[list[FieldProblem], list[str]]:
     problems: list[FieldProblem] = []
     warnings: dict[str, str] = {}
     for path, text in _texts_with_variables(document.root):
+        if len(problems) >= MAX_PROBLEMS or len(warnings) >= MAX_WARNINGS:
+            break
         try:
             expansion = expand(text)
         except BadInterpolationError:
@@ -40,9 +44,12 @@ def _texts_with_variables(root: Any) -> Iterator[tuple[Path, str]]:
     while waiting:
         path, value = waiting.pop()
         if type(value) is str:
-            if "$" in value:
-                yield path, value
-        elif type(value) in (dict, list) and id(value) not in seen:
+            yield path, value
+        elif id(value) not in seen:
             seen.add(id(value))
             entries = value.items() if type(value) is dict else enumerate(value)
-            waiting += reversed([((*path, key), entry) for key, entry in entries if entry])
+            waiting += reversed([((*path, key), entry) for key, entry in entries if _may_have_variables(entry)])
+
+
+def _may_have_variables(value: Any) -> bool:
+    return "$" in value if type(value) is str else type(value) in _CONTAINERS
