@@ -4,6 +4,7 @@ Written to stdout by `serve.main`, never to the logs: this is the only place tha
 only one that this very start made.
 """
 
+import shlex
 import socket
 import textwrap
 from pathlib import Path
@@ -58,7 +59,7 @@ def _first_commands(base_url: str, told: NewSecrets) -> list[str]:
 
 
 def _from_file(told: NewSecrets) -> str:
-    return f"\"$(sed -n 's/^agent_secret_token=//p' '{told.file}')\""
+    return f"\"$(sed -n 's/^agent_secret_token=//p' {shlex.quote(str(told.file))})\""
 
 
 def _reachable(host: str) -> str:

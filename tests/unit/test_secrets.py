@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from control_plane.announcement import announcement, http_url
 from control_plane.config import Settings, SettingsError
 from control_plane.secrets import NewSecrets, Secrets, resolve_secrets, secrets_path
 
@@ -222,42 +221,3 @@ def test_secrets_that_cannot_be_kept_are_refused(settings: Settings, tmp_path: P
 
 def test_the_file_stands_beside_the_database_with_its_name() -> None:
     assert secrets_path(Path("/data/control_plane.db")) == Path("/data/control_plane.secrets")
-
-
-def test_the_first_announcement_has_commands_that_fit_the_console(settings: Settings) -> None:
-    _, told = made(settings)
-    text = announcement("http://host.example:8000", told)
-    assert f"python -m agent \\\n    --server ws://host.example:8000/ws \\\n    --token {told.agent_token}\n" in text
-    assert f'curl -H "Authorization: Bearer {told.api_token}" \\\n    http://host.example:8000/agents\n' in text
-    assert str(told.file) in text
-    assert max(map(len, text.splitlines())) <= max(80, len(str(told.file)) + 1)
-
-
-def test_a_later_announcement_tells_where_the_secrets_are_and_no_token(settings: Settings) -> None:
-    _, first = made(settings)
-    _, told = made(settings)
-    text = announcement("http://host.example:8000", told)
-    assert first.agent_token is not None
-    assert first.agent_token not in text
-    assert str(told.file) in text
-    assert "delete the line" in " ".join(text.split())
-
-
-def test_the_announcement_does_not_show_configured_secrets(settings: Settings) -> None:
-    _, told = made(settings.model_copy(update={"agent_secret_token": SecretStr(AGENT)}))
-    text = announcement("http://host.example:8000", told)
-    assert AGENT not in text
-    assert '--token "$AGENT_SECRET_TOKEN"' in text
-
-
-@pytest.mark.parametrize(
-    ("host", "url"),
-    [("127.0.0.1", "http://127.0.0.1:80"), ("::1", "http://[::1]:80"), ("deploy.example", "http://deploy.example:80")],
-)
-def test_a_host_that_was_named_is_the_one_announced(host: str, url: str) -> None:
-    assert http_url(host, 80) == url
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_for_every_address_one_is_announced_that_can_be_dialled(host: str) -> None:
-    assert http_url(host, 80) not in {"http://0.0.0.0:80", "http://[::]:80"}
