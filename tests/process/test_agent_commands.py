@@ -345,3 +345,4 @@ async def test_one_project_is_changed_by_one_command_at_a_time_in_order_and_stat
     assert [line for line in changes.read_text().split() if line != "db"] == ["web", "Web", "down"]
     ends = [frame["job_id"] for frame in link.frames if is_final(frame) and frame["job_id"] in {"j1", "j2", "s3"}]
     assert ends == ["j1", "j2", "s3"]
+    assert not any("Waiting for" in frame["logs"] for frame in link.frames)

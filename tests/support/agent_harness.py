@@ -244,7 +244,15 @@ class AgentProcess:
         }
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "agent", *flags, env=environ, cwd=REPOSITORY, stdout=log, stderr=log
+                sys.executable,
+                "-m",
+                "agent",
+                *flags,
+                env=environ,
+                cwd=REPOSITORY,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     @property
@@ -256,13 +264,13 @@ class AgentProcess:
         return await asyncio.wait_for(self.process.wait(), PATIENCE_SECONDS)
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal and return the exit code."""
-        self.process.send_signal(number)
+        """Send a signal to its process group, as a terminal or a service manager does; return the exit code."""
+        os.killpg(self.process.pid, number)
         return await self.wait()
 
     async def close(self) -> None:
         if self._process is not None and self._process.returncode is None:
-            await self.stop(signal.SIGKILL)
+            await self.stop()
 
     async def logged(self, text: str) -> None:
         """Wait until the agent has logged `text`; the file's end is watched as `tail -f` does."""
