@@ -1,6 +1,6 @@
 """What the figures depend on besides the program: cores, Python, file system, fsync latency, open files.
 
-Called once at the start of a run; changes nothing but this process's limit of open files.
+Changes nothing but this process's limit of open files.
 """
 
 import os
@@ -11,6 +11,8 @@ import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 FSYNC_SAMPLES = 200
 NOT_DISKS = {"tmpfs", "ramfs"}
@@ -51,6 +53,12 @@ def examine(directory: Path) -> Machine:
         fsync_p99_ms=samples[int(len(samples) * 0.99)] * 1000,
         load_average=os.getloadavg()[0],
     )
+
+
+def busy_seconds() -> float:
+    """Return the processor time that all processes of the machine have used since it started, all cores added."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
 
 
 def raise_open_files(needed: int) -> None:

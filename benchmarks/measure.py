@@ -6,6 +6,7 @@ when nothing went wrong and the database agrees.
 
 import asyncio
 import gc
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from benchmarks import ledger
 from benchmarks.callers import post_all
 from benchmarks.deploys import Batch, BenchmarkError
 from benchmarks.fleet import Fleet
+from benchmarks.machine import busy_seconds
 from benchmarks.servers import Server
 
 STORED_SECONDS = 60.0
@@ -35,6 +37,8 @@ class DeployFigures:
     answer_p99_ms: float
     server_cpu_ms: float
     generator_cpu_ms: float
+    others_share: float
+    """Of the machine's processor time meanwhile, what neither the server nor the generator used, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -64,23 +68,26 @@ async def deploy_batch(
     batch = Batch(name, count, server.target, agent_ids, same_file=same_file)
     fleet.batch = batch
     with _without_collector():
+        busy = busy_seconds()
         server_cpu, own_cpu, began = server.cpu_seconds(), time.process_time(), time.perf_counter()
         await post_all(batch, server.target, callers, timeout_seconds=60 + count / 50)
         own_cpu = time.process_time() - own_cpu
         ended = await ledger.all_stored(server.database, STORED_SECONDS)
         server_cpu = server.cpu_seconds() - server_cpu
+        others = busy_seconds() - busy - server_cpu - own_cpu
     fleet.batch = None
     fleet.check()
     ledger.check(server.database, batch.job_ids)
     dispatch, answers = batch.dispatch_seconds(), batch.answer_seconds()
     return DeployFigures(
-        deploys_per_second=count / (ended - min(batch.posted_at[0], began)),
+        deploys_per_second=count / (ended - batch.posted_at[0]),
         dispatch_p50_ms=1000 * _quantile(dispatch, 0.50),
         dispatch_p99_ms=1000 * _quantile(dispatch, 0.99),
         answer_p50_ms=1000 * _quantile(answers, 0.50),
         answer_p99_ms=1000 * _quantile(answers, 0.99),
         server_cpu_ms=1000 * server_cpu / count,
         generator_cpu_ms=1000 * own_cpu / count,
+        others_share=max(0.0, others) / ((ended - began) * (os.cpu_count() or 1)),
     )
 
 

@@ -59,7 +59,9 @@ def lines_of(findings: Findings) -> list[Line]:
         lines.append(
             Line(f"deploys/s, {CALLERS[0]} callers, the server chooses the agent", f"{placed.deploys_per_second:.0f}")
         )
-    return lines + _fleet_lines(findings.server_fleet, findings.floor_fleet)
+    lines += _fleet_lines(findings.server_fleet, findings.floor_fleet)
+    batches = [one for rounds in (findings.server, findings.floor) for many in rounds.values() for one in many]
+    return [*lines, Line("CPU used by others, worst batch", f"{100 * max(one.others_share for one in batches):.0f} %")]
 
 
 def all_targets_met(lines: Sequence[Line]) -> bool:
@@ -95,7 +97,7 @@ def figures_text(figures: DeployFigures) -> str:
         f"{figures.deploys_per_second:6.0f} deploys/s, dispatch p50 {figures.dispatch_p50_ms:.1f} "
         f"p99 {figures.dispatch_p99_ms:.1f} ms, answer p50 {figures.answer_p50_ms:.1f} "
         f"p99 {figures.answer_p99_ms:.1f} ms, CPU per deploy: server {figures.server_cpu_ms:.2f} "
-        f"generator {figures.generator_cpu_ms:.2f} ms"
+        f"generator {figures.generator_cpu_ms:.2f} ms, others used {100 * figures.others_share:.0f} % of the cores"
     )
 
 
