@@ -51,9 +51,9 @@ def create_app(settings: Settings, secrets: Secrets) -> FastAPI:
     app.state.api_tokens = secrets.api
     app.state.agent_token = secrets.agent
     app.state.allowed_origins = settings.allowed_origins
-    for routes in (routes_system, routes_deployments, routes_projects, routes_jobs, routes_agents):
-        app.include_router(routes.router)
-    app.include_router(endpoint.router)
+    # Not include_router: it would match each request twice over, at a tenth of a deploy's cost. Hottest first.
+    for routes in (endpoint, routes_deployments, routes_jobs, routes_projects, routes_agents, routes_system):
+        app.router.routes.extend(routes.router.routes)
     install_docs(app)
     install_edge(app, max_body_bytes=settings.max_body_bytes)
     return app

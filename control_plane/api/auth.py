@@ -5,6 +5,7 @@ and no dependency runs. `app.state.api_tokens` holds the TokenChecker, None only
 """
 
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from typing import Any
 
 from fastapi import APIRouter, Security
@@ -12,8 +13,10 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from control_plane.api.json_body import StrictJsonRequest
+from control_plane.api.problems import answer_for
 from control_plane.core.errors import UnauthorizedError
 from control_plane.core.tokens import TokenChecker, bearer_token
 
@@ -57,7 +60,16 @@ require_token = _ApiToken(
 
 
 class TokenFirstRoute(APIRoute):
-    """Checks the token before FastAPI reads and parses the body, which it does ahead of all dependencies."""
+    """Checks the token before FastAPI reads and parses the body, which it does ahead of all dependencies.
+
+    It is an ASGI app of its own: FastAPI's wraps each request in two exit stacks and an exception handler more,
+    which cost a deploy a tenth of its time.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._answer = self.get_route_handler()
+        self.app = self._serve
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return FastAPI's handler behind the check, with a body that is read strictly."""
@@ -68,6 +80,17 @@ class TokenFirstRoute(APIRoute):
             return await handler(StrictJsonRequest(request.scope, request.receive))
 
         return checked
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            async with AsyncExitStack() as stack:
+                # Where FastAPI keeps what dependencies with `yield` have to undo.
+                scope["fastapi_inner_astack"] = scope["fastapi_function_astack"] = stack
+                response = await self._answer(request)
+        except Exception as error:
+            response = answer_for(request, error)
+        await response(scope, receive, send)
 
 
 def protected_router(**options: Any) -> APIRouter:

@@ -2,10 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from control_plane.api.auth import protected_router
+from control_plane.api.json_body import body_document, read_body
 from control_plane.api.outcomes import outcome_of
 from control_plane.api.parameters import (
     AgentFilter,
@@ -51,6 +52,8 @@ router = protected_router(tags=["Deployments"])
     "/deploy",
     operation_id="deploy",
     summary="Deploy a Compose project",
+    response_model=DeployAnswer,
+    openapi_extra=body_document(DeployRequest),
     responses=problem_responses(
         AgentNotFoundError,
         NameCollisionError,
@@ -64,12 +67,14 @@ router = protected_router(tags=["Deployments"])
         StorageFullError,
     ),
 )
-async def post_deploy(plane: Plane, request: DeployRequest, wait: Wait = 0) -> DeployAnswer:
+async def post_deploy(http_request: Request, wait: Wait = 0) -> Response:
     """Store the deploy and send it to an agent. The answer comes once it cannot be lost any more.
 
     With `wait` the answer is held until the job is over, and `status`, `logs`, `error` and `reason` tell how it
     went; if the time is up first, `GET /jobs/{id}?wait=` goes on waiting.
     """
+    plane = http_request.app.state.control_plane
+    request = await read_body(http_request, DeployRequest)
     accepted = await deploy(
         plane,
         request.project_name,
@@ -90,7 +95,7 @@ async def post_deploy(plane: Plane, request: DeployRequest, wait: Wait = 0) -> D
     if wait:
         outcome = outcome_of(await wait_for_job(plane, accepted.job_id, wait))
         answer = answer.model_copy(update={**outcome, "message": _told(request.project_name, outcome["status"])})
-    return answer
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 def _source(request: DeployRequest) -> bytes:
