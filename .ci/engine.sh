@@ -1,6 +1,7 @@
 # Docker for one CI run, sourced by .ci/run. An engine that answers already is used as it is and left alone;
 # otherwise one is started whose data, sockets and log are all in $work, so that it meets no other engine's
 # socket and nothing of it outlives the run.
+# shellcheck shell=bash disable=SC2154
 
 engine_pid=""
 mounted_cgroups=""
