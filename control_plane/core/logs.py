@@ -11,6 +11,8 @@ MAX_LOG_BYTES = 1024 * 1024
 
 _NOTE = "\n[... {} bytes cut ...]\n"
 _NOTE_RE = re.compile(rb"\n\[\.\.\. ([0-9]{1,15}) bytes cut \.\.\.\]\n")
+_MAX_EARLIER = 10**15
+"""The most that earlier cuts may claim: logs can forge notes, and the note's length must stay bounded."""
 _NEAR_BYTES = 4096
 """How far a cut may move to fall on a line border; further would lose too much of a log of long lines."""
 
@@ -26,7 +28,7 @@ def cut_middle(text: str, limit_bytes: int = MAX_LOG_BYTES) -> str:
     data = text.encode("utf-8", "replace")
     if len(data) <= limit_bytes:
         return data.decode()
-    room = limit_bytes - len(_NOTE.format(len(data) + 10**15))
+    room = limit_bytes - len(_NOTE.format(len(data) + _MAX_EARLIER))
     if room <= 0:
         return _decode_start(data[: max(limit_bytes, 0)])
     head_end = _line_end_before(data, room // 2)
@@ -35,7 +37,7 @@ def cut_middle(text: str, limit_bytes: int = MAX_LOG_BYTES) -> str:
     kept = len(head.encode()) + len(tail_part.encode())
     gone = data[len(head.encode()) : len(data) - len(tail_part.encode())]
     earlier = sum(int(found) - len(_NOTE.format(int(found))) for found in _NOTE_RE.findall(gone))
-    return head + _NOTE.format(len(data) - kept + max(earlier, 0)) + tail_part
+    return head + _NOTE.format(len(data) - kept + min(max(earlier, 0), _MAX_EARLIER)) + tail_part
 
 
 def tail(text: str, limit_bytes: int) -> str:

@@ -13,8 +13,8 @@ from control_plane.core.compose import MAX_COMPOSE_BYTES, read_compose
 from control_plane.core.errors import ControlPlaneError, InvalidComposeFileError, TooLargeError
 
 WEB = "services:\n  web:\n    image: nginx\n"
-MAX_CPU_SECONDS = 1.0
-"""The bound is 0.3 s; thrice that leaves room for a busy machine and catches what is not linear."""
+MAX_CPU_SECONDS = 0.6
+"""The bound is 0.3 s; twice that leaves room for coverage's tracing and catches what is not linear."""
 
 
 def filled(unit: str, before: str = "", after: str = "", size: int = MAX_COMPOSE_BYTES) -> str:
@@ -81,13 +81,17 @@ BOMBS: dict[str, Callable[[], str]] = {
 def test_a_hostile_file_is_answered_quickly(bomb: Callable[[], str]) -> None:
     source = bomb().encode()
     assert len(source) <= MAX_COMPOSE_BYTES
+    assert min(cpu_seconds(source) for _ in range(3)) < MAX_CPU_SECONDS
+
+
+def cpu_seconds(source: bytes) -> float:
     started = time.thread_time()
     try:
         read_compose(source, "proj")
     except InvalidComposeFileError as error:
         assert len(error.fields) <= 10  # noqa: PT017  some of these are legal, and taken
         assert len(error.detail) < 600  # noqa: PT017
-    assert time.thread_time() - started < MAX_CPU_SECONDS
+    return time.thread_time() - started
 
 
 @pytest.mark.parametrize(

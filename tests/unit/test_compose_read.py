@@ -188,3 +188,8 @@ def test_a_value_that_only_the_host_knows_is_never_refused(lines: str) -> None:
 )
 def test_a_variable_cannot_stand_for_a_mapping_or_a_list(path: str, source: str) -> None:
     assert refused(source).fields[0].field == path
+
+
+def test_what_an_included_file_may_define_is_not_missed_here() -> None:
+    source = f"include: [/srv/base.yml]\n{WEB}    networks: [back]\n    depends_on: [db]\n"
+    assert read(source).warnings == ()

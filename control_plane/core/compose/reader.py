@@ -231,7 +231,7 @@ class _Reader:
                 raise self._bad(event, "merges with `<<` what is not a mapping: name an anchor of a mapping")
             marks = self.document.marks[id(merged)]
             for key, value in merged.items():
-                if key not in frame.value and key not in frame.marks:
+                if key not in frame.marks:
                     frame.value[key] = value
                     frame.marks[key] = marks[key]
 
