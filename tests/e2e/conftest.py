@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from tests.e2e.agent_process import AgentProcess
-from tests.support.docker import project, require_docker, web_image
+from tests.support.docker import events, project, require_docker, web_image
 from tests.support.server import ServerProcess
 
-__all__ = ["project", "require_docker", "web_image"]
+__all__ = ["events", "project", "require_docker", "web_image"]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import yaml
 
-from tests.support.docker import docker, until_event
+from tests.support.docker import Events, docker
 
 OPEN_GATE = "/tmp/open"
 WAIT_SECONDS = 60
@@ -76,9 +76,9 @@ async def finished_job(api: httpx.AsyncClient, job_id: str) -> dict[str, Any]:
     return job
 
 
-async def fetch_page(api: httpx.AsyncClient, project: str, *, since: float) -> str:
+async def fetch_page(api: httpx.AsyncClient, project: str, events: Events, *, since: float = 0.0) -> str:
     """Return the page of the container that became healthy after `since`, from the port that STATUS tells."""
-    await until_event(project, "health_status: healthy", since=since)
+    await events.until("health_status: healthy", since=since)
     (row,) = [row for row in (await status(api, project))["data"] if row["Service"] == "web"]
     port = next(each["PublishedPort"] for each in row["Publishers"] if each["PublishedPort"])
     async with httpx.AsyncClient(trust_env=False) as browser:

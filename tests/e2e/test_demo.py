@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from examples import engine
-from tests.support.docker import until_event
+from tests.support.docker import Events
 
 ROOT = Path(__file__).parents[2]
 STEPS = (
@@ -41,6 +41,12 @@ def demo(directory: Path, *, python: str | Path = sys.executable, **environment:
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+async def created(project: str, began: float) -> None:
+    """Return when the project's container is made."""
+    async with Events(project, began) as events:
+        await events.until("create")
 
 
 def marks_of(output: str) -> dict[str, str]:
@@ -80,7 +86,7 @@ def test_ctrl_c_in_the_middle_of_the_deploy_takes_everything_away(require_docker
         project = ""
         while not project:
             project = "".join(re.findall(r"deployed as (hello-\w+)", process.stdout.readline()))
-        asyncio.run(until_event(project, "create", since=began))
+        asyncio.run(created(project, began))
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
 

@@ -5,18 +5,17 @@ import pytest
 
 from tests.e2e import stacks
 from tests.e2e.agent_process import AgentProcess
-from tests.support.docker import until_event
+from tests.support.docker import Events
 from tests.support.server import ServerProcess
 
 pytestmark = pytest.mark.docker
 
 
 async def test_an_agent_killed_in_the_middle_of_a_deploy_and_started_again_reports_the_deploy_that_runs(
-    api: httpx.AsyncClient, agent: AgentProcess, project: str, web_image: str
+    api: httpx.AsyncClient, agent: AgentProcess, project: str, web_image: str, events: Events
 ) -> None:
-    began = stacks.now()
     job = await stacks.deploy(api, project, stacks.gated(web_image, "after the crash"), wait=0)
-    await until_event(project, "start", since=began, service="gate")
+    await events.until("start", service="gate")
 
     await agent.kill()
     await agent.start()
@@ -25,22 +24,21 @@ async def test_an_agent_killed_in_the_middle_of_a_deploy_and_started_again_repor
     ended = await stacks.finished_job(api, job["job_id"])
     assert ended["status"] == "completed", ended
     assert (await stacks.deployment(api, job["deployment_id"]))["status"] == "running"
-    assert await stacks.fetch_page(api, project, since=began) == "after the crash"
+    assert await stacks.fetch_page(api, project, events) == "after the crash"
 
 
 @pytest.mark.parametrize("way", ["asked to stop", "killed"])
 async def test_a_control_plane_restarted_in_the_middle_of_a_deploy_still_gets_its_result(
-    server: ServerProcess, agent: AgentProcess, project: str, web_image: str, way: str
+    server: ServerProcess, agent: AgentProcess, project: str, web_image: str, events: Events, way: str
 ) -> None:
-    began = stacks.now()
     async with server.client() as api:
         job = await stacks.deploy(api, project, stacks.gated(web_image, "after the restart"), wait=0)
-        await until_event(project, "start", since=began, service="gate")
+        await events.until("start", service="gate")
 
     agent.forget_connection()
     await (server.terminate() if way == "asked to stop" else server.kill())
     await stacks.open_gate(project)
-    await until_event(project, "start", since=began, service="web")
+    await events.until("start")
     await server.start()
     await agent.until_connected()
 
@@ -49,4 +47,4 @@ async def test_a_control_plane_restarted_in_the_middle_of_a_deploy_still_gets_it
         assert ended["status"] == "completed", ended
         assert ended["attempt"] == 1
         assert (await stacks.deployment(api, job["deployment_id"]))["status"] == "running"
-        assert await stacks.fetch_page(api, project, since=began) == "after the restart"
+        assert await stacks.fetch_page(api, project, events) == "after the restart"

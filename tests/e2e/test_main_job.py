@@ -10,34 +10,33 @@ import pytest
 from examples import engine
 from tests.e2e import stacks
 from tests.e2e.agent_process import AgentProcess
+from tests.support.docker import Events
 from tests.support.server import ServerProcess
 
 pytestmark = pytest.mark.docker
 
 
 async def test_a_deploy_starts_a_container_whose_page_can_be_fetched(
-    api: httpx.AsyncClient, agent: AgentProcess, project: str, web_image: str
+    api: httpx.AsyncClient, agent: AgentProcess, project: str, web_image: str, events: Events
 ) -> None:
-    began = stacks.now()
     job = await stacks.deploy(api, project, stacks.web(web_image, "first page"))
 
     assert job["status"] == "completed", job
     assert re.search(rf"Container {project}-web-1\s+Started", job["logs"])
     assert (await stacks.deployment(api, job["deployment_id"]))["status"] == "running"
-    assert await stacks.fetch_page(api, project, since=began) == "first page"
+    assert await stacks.fetch_page(api, project, events) == "first page"
 
 
 async def test_a_changed_file_replaces_the_page_and_supersedes_the_deployment_before(
-    api: httpx.AsyncClient, agent: AgentProcess, project: str, web_image: str
+    api: httpx.AsyncClient, agent: AgentProcess, project: str, web_image: str, events: Events
 ) -> None:
-    began = stacks.now()
     first = await stacks.deploy(api, project, stacks.web(web_image, "first page"))
-    assert await stacks.fetch_page(api, project, since=began) == "first page"
+    assert await stacks.fetch_page(api, project, events) == "first page"
 
     changed = stacks.now()
     second = await stacks.deploy(api, project, stacks.web(web_image, "second page"))
 
-    assert await stacks.fetch_page(api, project, since=changed) == "second page"
+    assert await stacks.fetch_page(api, project, events, since=changed) == "second page"
     assert (await stacks.deployment(api, first["deployment_id"]))["status"] == "superseded"
     assert (await stacks.deployment(api, second["deployment_id"]))["status"] == "running"
 
@@ -69,9 +68,8 @@ async def test_stop_removes_container_and_network_and_ends_the_deployment(
 
 
 async def test_an_image_that_cannot_be_had_fails_the_deploy_and_leaves_the_one_before_running(
-    api: httpx.AsyncClient, agent: AgentProcess, project: str, web_image: str
+    api: httpx.AsyncClient, agent: AgentProcess, project: str, web_image: str, events: Events
 ) -> None:
-    began = stacks.now()
     good = await stacks.deploy(api, project, stacks.web(web_image, "still here"))
 
     # Nobody listens on port 1: the pull fails at once, with or without a network.
@@ -83,7 +81,7 @@ async def test_an_image_that_cannot_be_had_fails_the_deploy_and_leaves_the_one_b
     assert failed["status"] == "failed"
     assert "missing-image" in failed["last_error"]
     assert (await stacks.deployment(api, good["deployment_id"]))["status"] == "running"
-    assert await stacks.fetch_page(api, project, since=began) == "still here"
+    assert await stacks.fetch_page(api, project, events) == "still here"
 
 
 async def test_a_port_that_another_program_has_fails_the_deploy_and_is_named(

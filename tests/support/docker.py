@@ -11,15 +11,17 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import pytest
 
 from examples import engine
 from examples.local_image import content_tag, find_static_busybox, import_image
 
+SERVICE_LABEL = "com.docker.compose.service"
 EVENT_SECONDS = 60
 """How long a test waits for something that Docker will do at once, on a machine that is busy."""
 
@@ -81,31 +83,69 @@ async def docker(*arguments: str) -> str:
     return await asyncio.to_thread(engine.docker, *arguments)
 
 
-async def until_event(project: str, action: str, *, since: float, service: str = "web") -> dict[str, Any]:
-    """Return the first event `action` (`start`, `die`, `health_status: healthy`) of a project's service.
+class Events:
+    """`async with Events(project) as events:` what the engine says of a project, from `since` on (`time.time()`).
 
-    Events from `since` (seconds, `time.time()`) on count, so none can be missed. AssertionError if none comes.
+    Open it before the act whose events are awaited: the engine remembers 256 past events, and each health check
+    is three.
     """
-    process = await asyncio.create_subprocess_exec(
-        "docker",
-        "events",
-        *("--since", f"{since:.6f}", "--until", f"{time.time() + EVENT_SECONDS:.6f}"),
-        *("--filter", f"label={engine.PROJECT_LABEL}={project}"),
-        *("--filter", f"label=com.docker.compose.service={service}"),
-        *("--format", "{{json .}}"),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    seen = []
-    try:
+
+    def __init__(self, project: str, since: float | None = None) -> None:
+        self._project = project
+        self._since = time.time() if since is None else since
+        self._seen: list[dict[str, Any]] = []
+        self._more = asyncio.Event()
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._process = await asyncio.create_subprocess_exec(
+            *("docker", "events", "--since", f"{self._since:.6f}", "--format", "{{json .}}"),
+            *("--filter", f"label={engine.PROJECT_LABEL}={self._project}"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        self._reader = asyncio.create_task(self._read(self._process))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process is not None
+        assert self._reader is not None
+        self._process.kill()
+        await self._process.wait()
+        await self._reader
+
+    async def until(self, action: str, *, service: str = "web", since: float = 0.0) -> None:
+        """Return when `action` (`start`, `die`, `health_status: healthy`) has happened to a service.
+
+        Only what happened after `since` counts. AssertionError if it does not happen within EVENT_SECONDS.
+        """
+        try:
+            async with asyncio.timeout(EVENT_SECONDS):
+                while (service, action) not in {(name, what) for at, name, what in self._happened() if at >= since}:
+                    self._more.clear()
+                    await self._more.wait()
+        except TimeoutError:
+            told = [(name, what) for _, name, what in self._happened() if not what.startswith("exec_")]
+            raise AssertionError(f"no {action!r} of {service} within {EVENT_SECONDS} s, only {told}") from None
+
+    def _happened(self) -> list[tuple[float, str, str]]:
+        return [
+            (event["timeNano"] / 1e9, event["Actor"]["Attributes"].get(SERVICE_LABEL, ""), event["Action"])
+            for event in self._seen
+        ]
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
         async for line in process.stdout:
-            event: dict[str, Any] = json.loads(line)
-            if event["Action"] == action:
-                return event
-            seen.append(event["Action"])
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-    raise AssertionError(f"no event {action!r} of {project}/{service} within {EVENT_SECONDS} s, only {seen}")
+            self._seen.append(json.loads(line))
+            self._more.set()
+
+
+@pytest.fixture
+async def events(project: str) -> AsyncIterator[Events]:
+    """The events of the test's project, all from the test's beginning."""
+    async with Events(project) as running:
+        yield running
