@@ -27,9 +27,16 @@ async def test_an_agent_killed_in_the_middle_of_a_deploy_and_started_again_repor
     assert await stacks.fetch_page(api, project, events) == "after the crash"
 
 
+@pytest.mark.parametrize("deploy_ends", ["while it is away", "after it is back"])
 @pytest.mark.parametrize("way", ["asked to stop", "killed"])
 async def test_a_control_plane_restarted_in_the_middle_of_a_deploy_still_gets_its_result(
-    server: ServerProcess, agent: AgentProcess, project: str, web_image: str, events: Events, way: str
+    server: ServerProcess,
+    agent: AgentProcess,
+    project: str,
+    web_image: str,
+    events: Events,
+    way: str,
+    deploy_ends: str,
 ) -> None:
     async with server.client() as api:
         job = await stacks.deploy(api, project, stacks.gated(web_image, "after the restart"), wait=0)
@@ -37,10 +44,13 @@ async def test_a_control_plane_restarted_in_the_middle_of_a_deploy_still_gets_it
 
     agent.forget_connection()
     await (server.terminate() if way == "asked to stop" else server.kill())
-    await stacks.open_gate(project)
-    await events.until("start")
+    if deploy_ends == "while it is away":
+        await stacks.open_gate(project)
+        await events.until("start")
     await server.start()
     await agent.until_connected()
+    if deploy_ends == "after it is back":
+        await stacks.open_gate(project)
 
     async with server.client() as api:
         ended = await stacks.finished_job(api, job["job_id"])
