@@ -10,7 +10,13 @@ from tests.e2e.agent_process import AgentProcess
 from tests.support.docker import events, project, require_docker, web_image
 from tests.support.server import ServerProcess
 
-__all__ = ["events", "project", "require_docker", "web_image"]
+__all__ = ["events", "project", "web_image"]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    # From a hook and not from a fixture: pytest then tells of all skips in one line.
+    if item.get_closest_marker("docker"):
+        require_docker()
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def python_without_compose(directory: Path) -> Path:
 
 
 @pytest.mark.docker
-def test_with_docker_each_step_is_done_and_nothing_stays(require_docker: None, tmp_path: Path) -> None:
+def test_with_docker_each_step_is_done_and_nothing_stays(tmp_path: Path) -> None:
     process = demo(tmp_path)
     output, _ = process.communicate(timeout=110)
 
@@ -79,7 +79,7 @@ def test_with_docker_each_step_is_done_and_nothing_stays(require_docker: None, t
 
 
 @pytest.mark.docker
-def test_ctrl_c_in_the_middle_of_the_deploy_takes_everything_away(require_docker: None, tmp_path: Path) -> None:
+def test_ctrl_c_in_the_middle_of_the_deploy_takes_everything_away(tmp_path: Path) -> None:
     began = time.time()
     with demo(tmp_path) as process:
         assert process.stdout is not None

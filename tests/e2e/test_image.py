@@ -21,7 +21,7 @@ BUILD_SECONDS = 300
 
 
 @pytest.fixture(scope="session")
-def image(require_docker: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The image that the Dockerfile makes, on a base made of this machine's own Python."""
     tag = secrets.token_hex(4)
     names = [f"instadeploy-test/{name}:{tag}" for name in ("python", "build-stage", "control-plane")]
@@ -114,9 +114,7 @@ async def test_the_image_holds_no_tests_no_agent_no_pip_and_no_secrets(image: st
 
 
 @pytest.mark.parametrize("written", ["", "API_TOKEN=from-the-env-file-0123456789"])
-def test_docker_compose_accepts_the_file_with_and_without_an_env_file(
-    require_docker: None, tmp_path: Path, written: str
-) -> None:
+def test_docker_compose_accepts_the_file_with_and_without_an_env_file(tmp_path: Path, written: str) -> None:
     if written:
         (tmp_path / ".env").write_text(written)
     command = ["compose", "--project-directory", str(tmp_path), "--file", str(ROOT / "docker-compose.yml")]

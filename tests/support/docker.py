@@ -5,11 +5,13 @@ test, and is removed when the test ends, however it ends.
 """
 
 import asyncio
+import atexit
 import functools
 import json
 import os
 import secrets
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -29,6 +31,7 @@ EVENT_SECONDS = 60
 @functools.cache
 def docker_available() -> str | None:
     """Return why the tests cannot use Docker here, in one line, or None if they can."""
+    _lend_compose()
     try:
         engine.versions()
     except engine.DockerError as error:
@@ -38,27 +41,30 @@ def docker_available() -> str | None:
     return None
 
 
-@pytest.fixture(scope="session")
-def require_docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Skip the test where Docker cannot be used; with REQUIRE_DOCKER=1 in the environment, fail it."""
-    with pytest.MonkeyPatch.context() as patch:
-        # Debian's docker.io brings no Compose; the development tools do, as a plugin for this session only.
-        own = Path(sys.executable).parent / "docker-compose"
-        if engine.compose_version() is None and own.exists():
-            plugins = tmp_path_factory.mktemp("docker-config") / "cli-plugins"
-            plugins.mkdir()
-            (plugins / "docker-compose").symlink_to(own)
-            patch.setenv("DOCKER_CONFIG", str(plugins.parent))
-        reason = docker_available()
-        if reason is not None and os.environ.get("REQUIRE_DOCKER") == "1":
-            pytest.fail(f"REQUIRE_DOCKER=1, but {reason}", pytrace=False)
-        if reason is not None:
-            pytest.skip(reason)
-        yield
+def require_docker() -> None:
+    """Skip the test about to run where Docker cannot be used; with REQUIRE_DOCKER=1 in the environment, fail it."""
+    reason = docker_available()
+    if reason is not None and os.environ.get("REQUIRE_DOCKER") == "1":
+        pytest.fail(f"REQUIRE_DOCKER=1, but {reason}", pytrace=False)
+    if reason is not None:
+        pytest.skip(reason)
+
+
+def _lend_compose() -> None:
+    """Debian's docker.io brings no Compose. The development tools do: as a plugin, for this test run only."""
+    own = Path(sys.executable).parent / "docker-compose"
+    if engine.compose_version() is not None or not own.exists():
+        return
+    directory = tempfile.TemporaryDirectory(prefix="docker-config-")
+    atexit.register(directory.cleanup)
+    plugins = Path(directory.name) / "cli-plugins"
+    plugins.mkdir()
+    (plugins / "docker-compose").symlink_to(own)
+    os.environ["DOCKER_CONFIG"] = directory.name
 
 
 @pytest.fixture(scope="session")
-def web_image(require_docker: None) -> str:
+def web_image() -> str:
     """The name of a local image that holds busybox. It stays in the engine for the next run."""
     busybox = find_static_busybox()
     assert busybox is not None
@@ -69,7 +75,7 @@ def web_image(require_docker: None) -> str:
 
 
 @pytest.fixture
-def project(require_docker: None) -> Iterator[str]:
+def project() -> Iterator[str]:
     """A project name of the test's own; what the engine has of it is removed at the end."""
     name = f"e2e-{secrets.token_hex(4)}"
     try:
