@@ -52,6 +52,7 @@ def create_app(settings: Settings, secrets: Secrets) -> FastAPI:
     app.state.agent_token = secrets.agent
     app.state.allowed_origins = settings.allowed_origins
     # Not include_router: it would match each request twice over, at a tenth of a deploy's cost. Hottest first.
+    app.router.routes.extend(routes_deployments.hot_router.routes)
     for routes in (endpoint, routes_deployments, routes_jobs, routes_projects, routes_agents, routes_system):
         app.router.routes.extend(routes.router.routes)
     install_docs(app)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from control_plane.api.auth import protected_router
+from control_plane.api.auth import DirectRoute, protected_router
 from control_plane.api.json_body import body_document, read_body
 from control_plane.api.outcomes import outcome_of
 from control_plane.api.parameters import (
@@ -41,14 +41,16 @@ from control_plane.core.errors import (
     TooLargeError,
 )
 from control_plane.core.states import DeploymentStatus, JobStatus
+from control_plane.operations.context import ControlPlane
 from control_plane.operations.deploying import deploy
 from control_plane.operations.jobs import wait_for_job
 from control_plane.store import deployments
 
 router = protected_router(tags=["Deployments"])
+hot_router = protected_router(tags=["Deployments"], route_class=DirectRoute)
 
 
-@router.post(
+@hot_router.post(
     "/deploy",
     operation_id="deploy",
     summary="Deploy a Compose project",
@@ -73,7 +75,7 @@ async def post_deploy(http_request: Request, wait: Wait = 0) -> Response:
     With `wait` the answer is held until the job is over, and `status`, `logs`, `error` and `reason` tell how it
     went; if the time is up first, `GET /jobs/{id}?wait=` goes on waiting.
     """
-    plane = http_request.app.state.control_plane
+    plane: ControlPlane = http_request.app.state.control_plane
     request = await read_body(http_request, DeployRequest)
     accepted = await deploy(
         plane,
@@ -88,8 +90,8 @@ async def post_deploy(http_request: Request, wait: Wait = 0) -> Response:
         status=JobStatus.QUEUED,
         deployment_id=accepted.deployment_id,
         agent_id=accepted.agent_id,
-        message=f"Deployment {accepted.deployment_id} of '{request.project_name}' is on its way to agent "
-        f"{accepted.agent_id}; follow it with GET /jobs/{accepted.job_id}?wait=60.",
+        message=f"Deployment {accepted.deployment_id} of '{request.project_name}' {_way(plane, accepted.agent_id)}; "
+        f"follow it with GET /jobs/{accepted.job_id}?wait=60.",
         warnings=list(accepted.warnings),
     )
     if wait:
@@ -102,6 +104,12 @@ def _source(request: DeployRequest) -> bytes:
     if request.compose_file_base64 is not None:
         return decode_base64(request.compose_file_base64)
     return (request.compose_file or "").encode()
+
+
+def _way(plane: ControlPlane, agent_id: int) -> str:
+    if plane.manager.is_connected(agent_id):
+        return f"is on its way to agent {agent_id}"
+    return f"is queued for agent {agent_id}, which gets it when it connects"
 
 
 def _told(project_name: str, status: object) -> str:

@@ -5,6 +5,7 @@ agent connects. A send is counted in the store before anything is written, so th
 """
 
 import asyncio
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -30,15 +31,29 @@ RETRY_SECONDS = 1.0
 log = structlog.get_logger()
 
 
+@dataclass(eq=False, slots=True)
 class _Agent:
-    """A connected agent's lane and the task that empties it, which lives only while there is work."""
+    """A connected agent's lane, and the task that empties it, which lives only while something can be sent."""
 
-    def __init__(self, session: AgentSession) -> None:
-        self.session = session
-        self.lane = Lane()
-        self.must_read = False
-        self.wake = asyncio.Event()
-        self.task: asyncio.Task[None] | None = None
+    session: AgentSession
+    lane: Lane = field(default_factory=Lane)
+    must_read: bool = False
+    task: asyncio.Task[None] | None = None
+    patience: asyncio.TimerHandle | None = None
+    """Runs while an acknowledgement is awaited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """The right to send one job to an agent at once, if it is stored as sent to `instance`."""
+
+    job: AgentJob
+    agent: _Agent
+
+    @property
+    def instance(self) -> str:
+        """The agent's process, as far as it names it."""
+        return self.agent.session.identity.instance
 
 
 class Dispatcher:
@@ -69,8 +84,31 @@ class Dispatcher:
         if agent is None or agent.session is not session:
             return
         del self._agents[session.agent_id]
-        self._lanes = {job_id: owner for job_id, owner in self._lanes.items() if owner is not agent}
-        agent.wake.set()
+        for job_id in agent.lane.job_ids():
+            self._lanes.pop(job_id, None)
+        self._stop_patience(agent)
+
+    def reserve(self, agent_id: int, job: AgentJob) -> Reservation | None:
+        """Take the lane of an agent that could be sent `job` at once; None when the job must wait its turn.
+
+        Saves the usual job a commit: it is stored as sent, and its send counted, with all that belongs to it.
+        A reservation must end in `send_reserved` or `release`.
+        """
+        agent = self._agents.get(agent_id)
+        if agent is None or agent.task is not None or self._closing or not agent.lane.is_open_for(job):
+            return None
+        agent.lane.sent(job)
+        self._lanes[job.id] = agent
+        return Reservation(job, agent)
+
+    async def send_reserved(self, reservation: Reservation, source: bytes | None = None) -> None:
+        """Send a reserved job that is stored as sent."""
+        agent, job = reservation.agent, reservation.job
+        await self._write(agent, job, await self._encode(Waiting(job, source)))
+
+    def release(self, reservation: Reservation) -> None:
+        """Give a lane back whose job was not stored."""
+        self.over(reservation.job.id)
 
     def offer(self, agent_id: int, job: AgentJob, source: bytes | None = None) -> None:
         """Send a committed job when its turn comes. `source`: the Compose file of a deploy, if at hand."""
@@ -86,7 +124,7 @@ class Dispatcher:
         """Note that an agent has answered for a job."""
         agent = self._agents.get(session.agent_id)
         if agent is not None and agent.lane.acknowledged(job_id):
-            agent.wake.set()
+            self._run(agent)
 
     def over(self, job_id: str) -> None:
         """Note that a job has ended, so that the next of its project may go."""
@@ -104,26 +142,30 @@ class Dispatcher:
         """Send nothing more; sends under way are finished."""
         self._closing = True
         tasks = [agent.task for agent in self._agents.values() if agent.task is not None]
-        for agent in self._agents.values():
-            agent.wake.set()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _run(self, agent: _Agent) -> None:
-        agent.wake.set()
-        if agent.task is None and not self._closing:
+        """Have the agent's lane looked at."""
+        if agent.lane.unacknowledged is None:
+            self._stop_patience(agent)
+        if agent.task is None and not self._closing and (agent.must_read or agent.lane.has_waiting):
             agent.task = asyncio.create_task(self._serve(agent), name=f"lane-{agent.session.agent_id}")
 
     def _serves(self, agent: _Agent) -> bool:
         return not self._closing and self._agents.get(agent.session.agent_id) is agent
 
     async def _serve(self, agent: _Agent) -> None:
-        """Send what may be sent, until nothing is left or the session ends; survives a store that is away."""
+        """Send what may be sent until nothing is left or the session ends; survives a store that is away."""
         try:
             while self._serves(agent):
-                agent.wake.clear()
                 try:
-                    if not await self._step(agent):
-                        break
+                    if agent.must_read:
+                        agent.must_read = False
+                        await self._read_queue(agent)
+                    waiting = agent.lane.next()
+                    if waiting is None:
+                        return
+                    await self._send(agent, waiting)
                 except Exception as error:
                     self._complain(agent, error)
                     agent.must_read = True
@@ -135,29 +177,20 @@ class Dispatcher:
         known = isinstance(error, ControlPlaneError)
         log.warning("dispatch_failed", agent_id=agent.session.agent_id, error=str(error), exc_info=not known)
 
-    async def _step(self, agent: _Agent) -> bool:
-        """Do one thing for an agent; False when there is nothing to do until the next wake-up."""
-        if agent.must_read:
-            agent.must_read = False
-            await self._read_queue(agent)
-        if (unacknowledged := agent.lane.unacknowledged) is not None:
-            await self._await_acknowledgement(agent, unacknowledged)
-            return True
-        waiting = agent.lane.next()
-        if waiting is None:
-            return agent.wake.is_set()
-        await self._send(agent, waiting)
-        return True
+    def _start_patience(self, agent: _Agent, job_id: str) -> None:
+        self._stop_patience(agent)
+        loop = asyncio.get_running_loop()
+        agent.patience = loop.call_later(ACKNOWLEDGE_SECONDS, self._lose_patience, agent, job_id)
 
-    async def _await_acknowledgement(self, agent: _Agent, job_id: str) -> None:
-        try:
-            async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
-                while agent.lane.unacknowledged == job_id and self._serves(agent):
-                    await agent.wake.wait()
-                    agent.wake.clear()
-        except TimeoutError:
-            log.warning("not_acknowledged", agent_id=agent.session.agent_id, job_id=job_id)
-            agent.lane.acknowledged(job_id)
+    def _stop_patience(self, agent: _Agent) -> None:
+        if agent.patience is not None:
+            agent.patience.cancel()
+            agent.patience = None
+
+    def _lose_patience(self, agent: _Agent, job_id: str) -> None:
+        log.warning("not_acknowledged", agent_id=agent.session.agent_id, job_id=job_id)
+        if agent.lane.acknowledged(job_id):
+            self._run(agent)
 
     async def _read_queue(self, agent: _Agent) -> None:
         for job in await self._store.read(jobs.list_agent_jobs, agent.session.agent_id):
@@ -185,10 +218,15 @@ class Dispatcher:
             self.over(job.id)
             return
         agent.lane.sent(job)
+        await self._write(agent, job, text)
+
+    async def _write(self, agent: _Agent, job: AgentJob, text: str) -> None:
+        """Write the command of a job that is stored as sent."""
+        self._start_patience(agent, job.id)
         try:
-            written = await session.send(text)
+            written = await agent.session.send(text)
         except TimeoutError:
-            log.warning("agent_does_not_read", agent_id=session.agent_id, job_id=job.id)
+            log.warning("agent_does_not_read", agent_id=agent.session.agent_id, job_id=job.id)
             return
         if not written:
             await self._take_back(agent, job)
@@ -203,6 +241,8 @@ class Dispatcher:
         if current is None:
             self._unread.add(agent.session.agent_id)
         else:
+            # It may have read the job as sent meanwhile.
+            current.lane.over(job.id)
             current.must_read = True
             self._run(current)
 

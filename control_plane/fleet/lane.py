@@ -56,6 +56,10 @@ class Lane:
                 return waiting
         return None
 
+    def is_open_for(self, job: AgentJob) -> bool:
+        """Whether a new job could be sent now without passing one that waits."""
+        return self._unacknowledged is None and not self._waiting and self._is_free(job)
+
     def sent(self, job: AgentJob) -> None:
         """Note that a job goes out."""
         self._unacknowledged = job.id
@@ -78,6 +82,15 @@ class Lane:
     def unacknowledged(self) -> str | None:
         """The id of the job whose first answer is awaited."""
         return self._unacknowledged
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether jobs wait, sendable now or not."""
+        return bool(self._waiting)
+
+    def job_ids(self) -> list[str]:
+        """Return the ids of all jobs known here."""
+        return [*self._waiting, *self._running.values()]
 
     def running_jobs(self) -> list[str]:
         """Return the ids of deploys and stops that the agent may be running."""

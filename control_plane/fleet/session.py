@@ -22,6 +22,11 @@ class Socket(Protocol):
         """When the peer last sent anything, pongs included."""
         ...
 
+    @property
+    def writable(self) -> bool:
+        """Whether a frame can be written without waiting for the peer to read."""
+        ...
+
     async def send_text(self, text: str) -> None:
         """Write one text frame. Raises SocketClosedError when nothing of it was written."""
         ...
@@ -103,6 +108,9 @@ class AgentSession:
         if self.closed:
             return False
         try:
+            if self.socket.writable:
+                await self.socket.send_text(text)
+                return True
             async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
                 await self.socket.send_text(text)
         except SocketClosedError:

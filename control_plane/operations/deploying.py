@@ -14,6 +14,9 @@ from control_plane.operations.placing import choose_agent
 from control_plane.store.deployments import NewDeployment, accept_deployments
 from control_plane.store.jobs import AgentJob
 
+CHECKED_AT_ONCE_BYTES = 2048
+"""Up to here even a hostile file takes about as long to check as a thread takes to be asked."""
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
@@ -42,44 +45,58 @@ async def deploy(
     check_project_name(project_name)
     file = await _check(plane, source, project_name)
     chosen = await choose_agent(plane, project_name, agent_id, may_queue=queue_when_offline)
-    new = _new_deployment(plane, project_name, file, chosen, timeout_seconds)
-    deployment_id = await plane.store.write(accept_deployments, new)
-    plane.dispatcher.offer(chosen, _job(new), file.source)
-    return Accepted(new.job_id, deployment_id, chosen, file.warnings)
+    job = _new_job(plane, project_name, timeout_seconds)
+    reservation = plane.dispatcher.reserve(chosen, job)
+    try:
+        new = _new_deployment(plane, job, file, chosen, reservation.instance if reservation else None)
+        deployment_id = await plane.store.write(accept_deployments, new)
+    except BaseException:
+        if reservation is not None:
+            plane.dispatcher.release(reservation)
+        raise
+    if reservation is not None:
+        await plane.dispatcher.send_reserved(reservation, file.source)
+    else:
+        plane.dispatcher.offer(chosen, job, file.source)
+    return Accepted(job.id, deployment_id, chosen, file.warnings)
 
 
 async def _check(plane: ControlPlane, source: bytes, project_name: str) -> ComposeFile:
+    if len(source) <= CHECKED_AT_ONCE_BYTES:
+        return read_compose(source, project_name)
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(plane.checkers, read_compose, source, project_name)
 
 
+def _new_job(plane: ControlPlane, project_name: str, timeout_seconds: int | None) -> AgentJob:
+    return AgentJob(
+        id=str(uuid7()),
+        kind=CommandType.DEPLOY_COMPOSE,
+        project_name=project_name,
+        status=JobStatus.QUEUED,
+        attempt=0,
+        timeout_seconds=timeout_seconds or plane.limits.execution_seconds(CommandType.DEPLOY_COMPOSE),
+        deadline_at=datetime.now(UTC) + timedelta(seconds=plane.limits.queue_seconds),
+        sent=False,
+        sent_instance="",
+    )
+
+
 def _new_deployment(
-    plane: ControlPlane, project_name: str, file: ComposeFile, agent_id: int, timeout_seconds: int | None
+    plane: ControlPlane, job: AgentJob, file: ComposeFile, agent_id: int, sent_to: str | None
 ) -> NewDeployment:
     now = datetime.now(UTC)
+    project_name = job.project_name or ""
     return NewDeployment(
-        job_id=str(uuid7()),
+        job_id=job.id,
         project_name=project_name,
         folded_name=folded_name(project_name),
         agent_id=agent_id,
         compose_sha256=file.sha256,
         compose_source=file.source,
-        timeout_seconds=timeout_seconds or plane.limits.execution_seconds(CommandType.DEPLOY_COMPOSE),
-        deadline_at=now + timedelta(seconds=plane.limits.queue_seconds),
+        timeout_seconds=job.timeout_seconds,
+        deadline_at=job.deadline_at if sent_to is None else now + timedelta(seconds=job.timeout_seconds),
         at=now,
         max_queued=plane.limits.max_queued,
-    )
-
-
-def _job(new: NewDeployment) -> AgentJob:
-    return AgentJob(
-        id=new.job_id,
-        kind=CommandType.DEPLOY_COMPOSE,
-        project_name=new.project_name,
-        status=JobStatus.QUEUED,
-        attempt=0,
-        timeout_seconds=new.timeout_seconds,
-        deadline_at=new.deadline_at,
-        sent=False,
-        sent_instance="",
+        sent_to=sent_to,
     )

@@ -21,6 +21,8 @@ from control_plane.store.tables import job_log_table, job_table
 
 MAX_PIECES = 64
 """A running job's log is put together when it has this many pieces, so that reading it stays cheap."""
+LARGE_PIECE_CHARACTERS = 64 * 1024
+"""... and at once when a piece is larger than this, so that few pieces are never many times the bound of a log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ _MOVE = (
         finished_at=bindparam("finished"),
     )
 )
+_REPLACE_LOG = update(job_table).where(_job.id == bindparam("job")).values(logs=bindparam("log"))
 _ADD_PIECE = insert(job_log_table)
 _DROP_PIECES = delete(job_log_table).where(job_log_table.c.job_id == bindparam("job"))
 
@@ -99,7 +102,10 @@ def record_answers(db: Connection, answers: Sequence[Answer]) -> list[Outcome | 
     if pieces:
         db.execute(_DROP_PIECES, [{"job": job_id} for job_id in pieces])
     for answer, outcome in judged:
-        if outcome is Outcome.LOGGED and answer.logs:
+        if outcome is Outcome.LOGGED and answer.whole_log:
+            db.execute(_DROP_PIECES, [{"job": answer.job_id}])
+            db.execute(_REPLACE_LOG, [{"job": answer.job_id, "log": cut_middle(answer.logs)}])
+        elif outcome is Outcome.LOGGED and answer.logs:
             _append(db, answer)
     move_deployments(db, moved)
     return list(outcomes)
@@ -156,7 +162,7 @@ def _read_pieces(db: Connection, job_ids: list[str]) -> dict[str, list[str]]:
 
 
 def _append(db: Connection, answer: Answer) -> None:
-    """Add a piece to a running job's log; when there are many, make one of them and cut its middle."""
+    """Add a piece to a running job's log; when they are many or large, make one of them and cut its middle."""
     piece = job_log_table.c
     last = db.execute(
         select(piece.position, piece.text).where(piece.job_id == answer.job_id).order_by(piece.position.desc()).limit(1)
@@ -164,8 +170,8 @@ def _append(db: Connection, answer: Answer) -> None:
     position = 0 if last is None else last.position + 1
     whole = last.text if last else db.execute(select(_job.logs).where(_job.id == answer.job_id)).scalar_one()
     text = answer.logs if not whole or whole.endswith("\n") else f"\n{answer.logs}"
-    if position % MAX_PIECES == MAX_PIECES - 1:
-        earlier = _read_pieces(db, [answer.job_id])[answer.job_id]
+    if position % MAX_PIECES == MAX_PIECES - 1 or len(text) > LARGE_PIECE_CHARACTERS:
+        earlier = _read_pieces(db, [answer.job_id]).get(answer.job_id, [])
         db.execute(_DROP_PIECES, [{"job": answer.job_id}])
         text = cut_middle("".join((*earlier, text)))
     db.execute(_ADD_PIECE, [{"job_id": answer.job_id, "position": position, "text": cut_middle(text)}])

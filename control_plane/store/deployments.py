@@ -13,7 +13,9 @@ from control_plane.core.protocol import CommandType
 from control_plane.core.states import DeploymentStatus, JobStatus
 from control_plane.store.database import next_ids
 from control_plane.store.models import (
-    DEPLOYMENT_HAS_FAILED,
+    DEPLOYMENT_HAS_ENDED,
+    DEPLOYMENT_IS_ACTIVE,
+    JOB_IS_ACTIVE,
     JOB_IS_UNSENT,
     PLACEMENT_HOLDS_NAME,
     ComposeFile,
@@ -42,12 +44,14 @@ class NewDeployment:
     deadline_at: datetime
     at: datetime
     max_queued: int
+    sent_to: str | None = None
+    """The agent's process (may be unknown, "") that gets the command right after the commit; None: it waits."""
 
 
 _place = placement_table.c
 _COUNT_UNSENT = (
     select(job_table.c.agent_id, func.count())
-    .where(job_table.c.agent_id.in_(bindparam("agents", expanding=True)), JOB_IS_UNSENT)
+    .where(job_table.c.agent_id.in_(bindparam("agents", expanding=True)), JOB_IS_ACTIVE, JOB_IS_UNSENT)
     .group_by(job_table.c.agent_id)
 )
 _HOLDERS = select(_place.agent_id, _place.folded_name, _place.project_name).where(
@@ -127,12 +131,13 @@ def _store(db: Connection, items: Sequence[NewDeployment], ids: range) -> None:
                 "command_type": CommandType.DEPLOY_COMPOSE.value,
                 "status": JobStatus.QUEUED.value,
                 "logs": "",
-                "attempt": 0,
+                "attempt": 0 if item.sent_to is None else 1,
                 "timeout_seconds": item.timeout_seconds,
                 "created_at": item.at,
                 "updated_at": item.at,
                 "deadline_at": item.deadline_at,
-                "sent_instance": "",
+                "sent_at": None if item.sent_to is None else item.at,
+                "sent_instance": item.sent_to or "",
             }
             for item, deployment_id in numbered
         ],
@@ -141,17 +146,18 @@ def _store(db: Connection, items: Sequence[NewDeployment], ids: range) -> None:
 
 def _refusals(db: Connection, items: Sequence[NewDeployment]) -> list[Exception | None]:
     """Say of each item why it cannot be accepted, counting those of the same batch before it."""
-    queued = count_unsent(db, {item.agent_id for item in items})
+    queued = count_unsent(db, {item.agent_id for item in items if item.sent_to is None})
     holders = _holders(db, {(item.agent_id, item.folded_name) for item in items})
     refusals: list[Exception | None] = []
     for item in items:
         holder = holders.get((item.agent_id, item.folded_name), item.project_name)
         if holder != item.project_name:
             refusals.append(name_collision(item.project_name, holder, item.agent_id))
-        elif queued.get(item.agent_id, 0) >= item.max_queued:
+        elif item.sent_to is None and queued.get(item.agent_id, 0) >= item.max_queued:
             refusals.append(queue_full(item.agent_id, item.max_queued))
         else:
-            queued[item.agent_id] = queued.get(item.agent_id, 0) + 1
+            if item.sent_to is None:
+                queued[item.agent_id] = queued.get(item.agent_id, 0) + 1
             holders[item.agent_id, item.folded_name] = item.project_name
             refusals.append(None)
     return refusals
@@ -172,6 +178,8 @@ def queue_full(agent_id: int, most: int) -> QueueFullError:
 
 def count_unsent(db: Connection, agent_ids: set[int]) -> dict[int, int]:
     """Return how many jobs of each agent wait to be sent; agents with none are left out."""
+    if not agent_ids:
+        return {}
     return {agent_id: count for agent_id, count in db.execute(_COUNT_UNSENT, {"agents": list(agent_ids)})}  # noqa: C416
 
 
@@ -206,15 +214,21 @@ def list_deployments(
     limit: int,
 ) -> Sequence[Deployment]:
     """Return up to `limit` deployments older than `before_id`, newest first."""
-    query = select_rows(Deployment).order_by(col(Deployment.id).desc()).limit(limit)
+    active = status in {DeploymentStatus.PENDING, DeploymentStatus.RUNNING}
+    # An expression is no column: the few active ones are looked up and sorted, not sought along the whole history.
+    place = col(Deployment.id) + 0 if active else col(Deployment.id)
+    project = col(Deployment.project_name).concat("") if active else col(Deployment.project_name)
+    query = select_rows(Deployment).order_by(place.desc()).limit(limit)
     if project_name is not None:
-        query = query.where(Deployment.project_name == project_name)
+        query = query.where(project == project_name)
     if agent_id is not None:
         query = query.where(Deployment.agent_id == agent_id)
-    if status is DeploymentStatus.FAILED:
-        query = query.where(DEPLOYMENT_HAS_FAILED)
-    elif status is not None:
+    if status is not None:
         query = query.where(Deployment.status == status.value)
+    if active:
+        query = query.where(DEPLOYMENT_IS_ACTIVE)
+    elif status in {DeploymentStatus.FAILED, DeploymentStatus.STOPPED}:
+        query = query.where(DEPLOYMENT_HAS_ENDED)
     if before_id is not None:
-        query = query.where(col(Deployment.id) < before_id)
+        query = query.where(place < before_id)
     return db.exec(query).all()

@@ -9,8 +9,9 @@ from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 
 from control_plane.core.errors import JobNotFoundError
+from control_plane.core.logs import cut_middle
 from control_plane.core.protocol import CommandType
-from control_plane.core.states import JobStatus
+from control_plane.core.states import ACTIVE_JOB_STATUSES, JobStatus
 from control_plane.store.deployments import count_unsent, queue_full
 from control_plane.store.models import JOB_HAS_FAILED, JOB_IS_ACTIVE, ComposeFile, Deployment, Job, JobLog
 from control_plane.store.tables import job_table
@@ -182,7 +183,8 @@ def unclaim_jobs(db: Connection, unclaims: Sequence[Unclaim]) -> list[Exception 
 
 def list_agent_jobs(db: Session, agent_id: int) -> list[AgentJob]:
     """Return the agent's active jobs, oldest first."""
-    query = select_rows(Job).where(Job.agent_id == agent_id, JOB_IS_ACTIVE).order_by(col(Job.id))
+    # Sorted by an expression, lest SQLite read the agent's whole history because that is in order already.
+    query = select_rows(Job).where(Job.agent_id == agent_id, JOB_IS_ACTIVE).order_by(col(Job.id).concat(""))
     return [
         AgentJob(
             id=job.id,
@@ -226,7 +228,7 @@ def get_job(db: Session, job_id: str) -> Job:
     pieces = db.exec(select_rows(JobLog.text).where(JobLog.job_id == job_id).order_by(col(JobLog.position))).all()
     if pieces:
         db.expunge(job)
-        job.logs = "".join((job.logs, *pieces))
+        job.logs = cut_middle("".join((job.logs, *pieces)))
     return job
 
 
@@ -240,17 +242,21 @@ def list_jobs(
     limit: int,
 ) -> Sequence[Job]:
     """Return up to `limit` jobs older than `before_id`, newest first, without the pieces of running logs."""
-    query = select_rows(Job).order_by(col(Job.id).desc()).limit(limit)
+    active = status in ACTIVE_JOB_STATUSES
+    # An expression is no column: the few active ones are looked up and sorted, not sought along the whole history.
+    place = col(Job.id).concat("") if active else col(Job.id)
+    project = col(Job.project_name).concat("") if active else col(Job.project_name)
+    query = select_rows(Job).order_by(place.desc()).limit(limit)
     if project_name is not None:
-        query = query.where(Job.project_name == project_name)
+        query = query.where(project == project_name)
     if agent_id is not None:
         query = query.where(Job.agent_id == agent_id)
-    if status is JobStatus.FAILED:
-        query = query.where(JOB_HAS_FAILED)
-    elif status in {JobStatus.QUEUED, JobStatus.IN_PROGRESS}:
-        query = query.where(JOB_IS_ACTIVE, Job.status == status.value)
-    elif status is not None:
+    if status is not None:
         query = query.where(Job.status == status.value)
+    if active:
+        query = query.where(JOB_IS_ACTIVE)
+    elif status is JobStatus.FAILED:
+        query = query.where(JOB_HAS_FAILED)
     if before_id is not None:
-        query = query.where(col(Job.id) < before_id)
+        query = query.where(place < before_id)
     return db.exec(query).all()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, bindparam, exists, or_, select, update
+from sqlalchemy import Connection, bindparam, exists, func, or_, select, update
 
 from control_plane.core.logs import tail
 from control_plane.core.protocol import CommandType
@@ -46,14 +46,10 @@ def _from(target: DeploymentStatus) -> Any:
     return or_(*(_deployment.status == status.value for status in sources_of(DEPLOYMENT_MOVES, target)))
 
 
-_SUPERSEDE_OLDER = (
+_SUPERSEDE_OTHERS = (
+    # Not only older ids: commands run in the order of their sends, and what completed last is what the host runs.
     update(deployment_table)
-    .where(
-        *_ON_PLACE,
-        DEPLOYMENT_IS_ACTIVE,
-        _from(DeploymentStatus.SUPERSEDED),
-        _deployment.id < bindparam("deployment"),
-    )
+    .where(*_ON_PLACE, DEPLOYMENT_IS_ACTIVE, _from(DeploymentStatus.SUPERSEDED))
     .values(status=DeploymentStatus.SUPERSEDED.value, updated_at=bindparam("at"))
 )
 _END_DEPLOY = (
@@ -68,10 +64,7 @@ _END_DEPLOY = (
 )
 _SET_CURRENT = (
     update(placement_table)
-    .where(
-        *_AT_PLACE,
-        or_(_place.current_deployment_id.is_(None), _place.current_deployment_id < bindparam("deployment")),
-    )
+    .where(*_AT_PLACE)
     .values(current_deployment_id=bindparam("deployment"), updated_at=bindparam("at"))
 )
 _STOP = (
@@ -99,30 +92,52 @@ _RELEASE = (
 )
 _NOTE_FAILED_STOP = (
     update(deployment_table)
-    .where(_deployment.id == bindparam("deployment"))
-    .values(last_logs=bindparam("log"), last_error=bindparam("problem"), updated_at=bindparam("at"))
+    .where(
+        _deployment.id
+        == func.coalesce(
+            select(_place.current_deployment_id).where(*_AT_PLACE).scalar_subquery(), bindparam("deployment")
+        )
+    )
+    .values(
+        last_logs=func.coalesce(bindparam("said"), _deployment.last_logs),
+        last_error=bindparam("problem"),
+        updated_at=bindparam("at"),
+    )
 )
 
 
 def move_deployments(db: Connection, moved: "Sequence[tuple[Answer, JobFacts]]") -> None:
     """Carry the end of deploys and stops over to deployments and placements. `moved` holds jobs that just moved."""
+    ended = [
+        (answer, row)
+        for answer, row in moved
+        if row.deployment_id is not None
+        and CommandType(row.command_type).changes_project
+        and answer.status is not JobStatus.IN_PROGRESS
+    ]
+    if len({(row.agent_id, row.project_name) for _, row in ended}) == len(ended):
+        _carry_over(db, ended)
+        return
+    for one in ended:  # Two ends at one place: the later must see what the earlier has done.
+        _carry_over(db, [one])
+
+
+def _carry_over(db: Connection, ended: "Sequence[tuple[Answer, JobFacts]]") -> None:
     deploys_done: list[dict[str, Any]] = []
     deploys_ended: list[dict[str, Any]] = []
     stops_done: list[dict[str, Any]] = []
     stops_failed: list[dict[str, Any]] = []
-    for answer, row in moved:
-        if answer.status is JobStatus.IN_PROGRESS or row.deployment_id is None:
-            continue
+    for answer, row in ended:
         facts = _facts(answer, row)
         done = answer.status is JobStatus.COMPLETED
-        if row.command_type == CommandType.DEPLOY_COMPOSE:
-            deploys_ended.append(facts)
-            if done:
-                deploys_done.append(facts)
-        elif row.command_type == CommandType.STOP_COMPOSE:
+        if row.command_type == CommandType.STOP_COMPOSE:
             (stops_done if done else stops_failed).append(facts)
+            continue
+        deploys_ended.append(facts)
+        if done:
+            deploys_done.append(facts)
     for statement, rows in (
-        (_SUPERSEDE_OLDER, deploys_done),
+        (_SUPERSEDE_OTHERS, deploys_done),
         (_END_DEPLOY, deploys_ended),
         (_SET_CURRENT, deploys_done),
         (_STOP, stops_done),
@@ -140,7 +155,8 @@ def _facts(answer: "Answer", row: JobFacts) -> dict[str, Any]:
         "agent": row.agent_id,
         "project": row.project_name,
         "to": ended.value,
-        "log": tail(answer.logs, LAST_LOGS_BYTES),
+        "log": (log := tail(answer.logs, LAST_LOGS_BYTES)),
+        "said": log or None,
         "problem": answer.error,
         "at": answer.at,
     }

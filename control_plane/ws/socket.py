@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 from websockets.frames import Frame
@@ -93,11 +94,16 @@ class AgentSocket:
         ago = self._protocol.loop.time() - self._protocol.heard_at
         return datetime.fromtimestamp(datetime.now(UTC).timestamp() - ago, UTC)
 
+    @property
+    def writable(self) -> bool:
+        """Whether a frame can be written without waiting for the peer to read."""
+        return bool(self._protocol.writable.is_set())
+
     async def send_text(self, text: str) -> None:
         """Write one text frame. Raises SocketClosedError when nothing of it was written."""
         try:
-            await self._websocket.send_text(text)
-        except (WebSocketDisconnect, RuntimeError) as error:
+            await self._protocol.send({"type": "websocket.send", "text": text})
+        except (ClientDisconnected, RuntimeError) as error:
             # Both say that the socket was closed before: by the peer, or by this side.
             raise SocketClosedError from error
 

@@ -61,17 +61,31 @@ def upgrade() -> None:
     op.create_index(
         "ix_deployment_active",
         "deployment",
-        ["agent_id", "project_name"],
+        ["agent_id", "status", "project_name"],
         sqlite_where=sa.text("status IN ('pending', 'running')"),
         postgresql_where=sa.text("status IN ('pending', 'running')"),
     )
     op.create_index("ix_deployment_agent", "deployment", ["agent_id", "id"])
     op.create_index(
-        "ix_deployment_failed",
+        "ix_deployment_ended",
         "deployment",
-        ["id"],
-        sqlite_where=sa.text("status = 'failed'"),
-        postgresql_where=sa.text("status = 'failed'"),
+        ["status", "id"],
+        sqlite_where=sa.text("status IN ('failed', 'stopped')"),
+        postgresql_where=sa.text("status IN ('failed', 'stopped')"),
+    )
+    op.create_index(
+        "ix_deployment_ended_agent",
+        "deployment",
+        ["agent_id", "status", "id"],
+        sqlite_where=sa.text("status IN ('failed', 'stopped')"),
+        postgresql_where=sa.text("status IN ('failed', 'stopped')"),
+    )
+    op.create_index(
+        "ix_deployment_ended_project",
+        "deployment",
+        ["project_name", "status", "id"],
+        sqlite_where=sa.text("status IN ('failed', 'stopped')"),
+        postgresql_where=sa.text("status IN ('failed', 'stopped')"),
     )
     op.create_index("ix_deployment_project", "deployment", ["project_name", "id"])
     op.create_table(
@@ -130,7 +144,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_job_active",
         "job",
-        ["agent_id", "id"],
+        ["agent_id", "status", "id"],
         sqlite_where=sa.text("status IN ('queued', 'in_progress')"),
         postgresql_where=sa.text("status IN ('queued', 'in_progress')"),
     )
@@ -151,9 +165,16 @@ def upgrade() -> None:
         postgresql_where=sa.text("status = 'failed'"),
     )
     op.create_index(
+        "ix_job_failed_agent",
+        "job",
+        ["agent_id", "status", "id"],
+        sqlite_where=sa.text("status = 'failed'"),
+        postgresql_where=sa.text("status = 'failed'"),
+    )
+    op.create_index(
         "ix_job_failed_project",
         "job",
-        ["project_name", "id"],
+        ["project_name", "status", "id"],
         sqlite_where=sa.text("status = 'failed'"),
         postgresql_where=sa.text("status = 'failed'"),
     )
