@@ -6,6 +6,7 @@ the checkout's disk. Exits 1 when something went wrong or, with --check, when a 
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -51,6 +52,7 @@ QUICK = {"rounds": 1, "deploys": 400, "warm_up": 100, "agents": 50, "crowd": 300
 def main() -> int:
     """Run as asked on the command line; return the exit status."""
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped and its files go, too
     try:
         raise_open_files(OPEN_FILES)
         with tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.directory) as place:
@@ -83,6 +85,7 @@ def _arguments() -> argparse.Namespace:
     for name, value in FULL.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"default {value}")
     arguments = parser.parse_args()
+    arguments.directory = arguments.directory.resolve()
     arguments.directory.mkdir(parents=True, exist_ok=True)
     return arguments
 
