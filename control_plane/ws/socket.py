@@ -41,6 +41,10 @@ class AgentSocketProtocol(WebSocketsSansIOProtocol):
         """Note the time, then go on as ever."""
         self.heard_at = self.loop.time()
         super().data_received(data)
+        if not self.handshake_initiated and (refusal := self.conn.data_to_send()):
+            # Headers too long or too many: uvicorn leaves the answer unsent and the connection open.
+            self.transport.write(b"".join(refusal))
+            self.transport.close()
 
     def handle_pong(self, event: Frame) -> None:
         """Tell whoever pinged; uvicorn's own keep-alive ignores pongs of other pings."""

@@ -1,0 +1,50 @@
+"""What tests of the agents' side do with a control plane: connect agents of every kind to it, and ask it things."""
+
+from typing import Any
+
+from tests.support.app import AGENT_TOKEN, WEB, Answer, Site
+from tests.support.go_agent import GoAgent
+from tests.support.raw_socket import Header, RawSocket
+
+
+class Fleet(Site):
+    """A running control plane and its agents."""
+
+    @property
+    def ws_url(self) -> str:
+        return self.url.replace("http", "ws", 1) + "/ws"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What the control plane has counted of answers, by what became of them."""
+        return dict(self.plane.recorder.counts)
+
+    def go_agent(self, hostname: str = "host-1", **options: Any) -> GoAgent:
+        """Return an agent that is not started."""
+        return GoAgent(self.ws_url, AGENT_TOKEN, hostname, **options)
+
+    async def joined(self, hostname: str = "host-1", **options: Any) -> GoAgent:
+        """Return a connected agent; it is stopped when the test ends."""
+        agent = await self.agents.enter_async_context(self.go_agent(hostname, **options))
+        await agent.connected()
+        return agent
+
+    async def raw(self, hostname: str = "host-1", *headers: Header, **options: Any) -> RawSocket:
+        """Return a raw socket that was admitted as the agent `hostname`."""
+        raw = await RawSocket.open(self.ws_url, AGENT_TOKEN, hostname, *headers, **options)
+        return await self.agents.enter_async_context(raw)
+
+    async def row(self, hostname: str) -> Answer:
+        """Return an agent as the API shows it."""
+        agents = (await self.get("/agents"))["agents"]
+        return next(agent for agent in agents if agent["hostname"] == hostname)
+
+    async def start(self, project: str, file: str = WEB, **fields: Any) -> str:
+        """Deploy without waiting for the outcome; return the job's id."""
+        return str((await self.deploy(project, wait=0, file=file, **fields))["job_id"])
+
+    async def over(self, job_id: str, wait: float = 30) -> Answer:
+        """Return a job once it is over."""
+        job: Answer = await self.get(f"/jobs/{job_id}", wait=wait)
+        assert job["status"] in {"completed", "failed"}, job
+        return job
