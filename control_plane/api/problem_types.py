@@ -4,7 +4,7 @@
 place where an error meets an HTTP status: a class without an entry has its nearest ancestor's.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -43,6 +43,9 @@ PROTOCOL_ERRORS: Mapping[int, tuple[str, str]] = {
     ),
 }
 """Errors of HTTP itself, which have no class of ours: status to code and sentence."""
+
+MALFORMED_JSON = ("malformed_json", "The body is not JSON that can be read; 'fields' says where and why.")
+"""Code and sentence of the other 422 of HTTP itself."""
 
 _RFC_9110_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
 """Python before 3.13 has the older names."""
@@ -92,26 +95,25 @@ def problem_responses(*kinds: int | type[errors.ControlPlaneError]) -> dict[int 
     """Return a route's `responses=` for these errors, with an example of each.
 
     `kinds` are classes of core/errors.py, or statuses of PROTOCOL_ERRORS (400, 404, 405, 408, 413, 415,
-    422, 500). What every route can answer (401, 408, 413, 415, 422, 500) is declared by
+    422, 500). What every route can answer (401, 408, 413, 415, 422, 500, 503) is declared by
     `declare_problems` and need not be named.
     """
-    by_status: dict[int | str, list[tuple[dict[str, Any], int | None]]] = {}
+    responses: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
         if isinstance(kind, int):
             code, sentence = PROTOCOL_ERRORS[kind]
-            by_status.setdefault(kind, []).append((problem_document(kind, code, sentence), None))
+            _declare(responses, kind, code, sentence)
         else:
-            status = status_of(kind)
-            example = problem_document(status, kind.code, (kind.__doc__ or "").partition("\n")[0])
-            by_status.setdefault(status, []).append((example, kind.retry_after_seconds))
-    return {status: _response(examples) for status, examples in by_status.items()}
+            sentence = (kind.__doc__ or "").partition("\n")[0]
+            _declare(responses, status_of(kind), kind.code, sentence, kind.retry_after_seconds)
+    return responses
 
 
 def declare_problems(document: dict[str, Any]) -> dict[str, Any]:
     """Add to an OpenAPI document, in place, what any route can answer; return it.
 
     Every operation gets 500; one with parameters or a body 422, in place of FastAPI's own schema, which is
-    never answered; one with a body 408, 413 and 415; one behind the token 401.
+    never answered; one with a body 408, 413 and 415; one behind the token 401, and 503 for its store.
     """
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for unused in _FASTAPI_SCHEMAS:
@@ -127,42 +129,40 @@ def declare_problems(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _declare_for(operation: dict[str, Any]) -> None:
-    kinds: list[int | type[errors.ControlPlaneError]] = [500]
-    if "requestBody" in operation:
-        kinds += [408, 413, 415]
-    if operation.get("security"):
-        kinds.append(errors.UnauthorizedError)
     declared = operation["responses"]
     if MEDIA_TYPE not in declared.get("422", {}).get("content", {MEDIA_TYPE: None}):
         del declared["422"]
+    kinds: list[int | type[errors.ControlPlaneError]] = [500]
+    if operation.get("parameters") or "requestBody" in operation:
         kinds.append(422)
+    if "requestBody" in operation:
+        kinds += [408, 413, 415]
+        _declare(declared, "422", *MALFORMED_JSON)
+    if operation.get("security"):
+        kinds += [errors.UnauthorizedError, errors.StoreUnavailableError]
     for status, response in problem_responses(*kinds).items():
-        declared.setdefault(str(status), response)
+        for code, example in response["content"][MEDIA_TYPE]["examples"].items():
+            retry_after = response.get("headers", {}).get("Retry-After", {}).get("example")
+            _declare(declared, str(status), code, example["summary"], retry_after)
     operation["responses"] = dict(sorted(declared.items()))
 
 
-def _response(examples: Iterable[tuple[dict[str, Any], int | None]]) -> dict[str, Any]:
-    documents = [document for document, _ in examples]
-    retry_after = [seconds for _, seconds in examples if seconds is not None]
-    content: dict[str, Any] = {"schema": _PROBLEM_REF}
-    if len(documents) == 1:
-        content["example"] = documents[0]
-    else:
-        content["examples"] = {
-            document["code"]: {"summary": document["detail"], "value": document} for document in documents
-        }
-    response: dict[str, Any] = {
-        "description": " ".join(document["detail"] for document in documents),
-        "content": {MEDIA_TYPE: content},
-    }
-    headers = {}
-    if retry_after:
-        headers["Retry-After"] = _header("Seconds to wait before the request is sent again.", retry_after[0])
-    if documents[0]["status"] == 401:
+def _declare(
+    responses: dict[Any, dict[str, Any]], status: int | str, code: str, sentence: str, retry_after: int | None = None
+) -> None:
+    """Add one error to `responses`, unless its code is there; errors of one status share a response."""
+    new: dict[str, Any] = {"description": "", "content": {MEDIA_TYPE: {"schema": _PROBLEM_REF, "examples": {}}}}
+    response = responses.setdefault(status, new)
+    examples = response["content"][MEDIA_TYPE]["examples"]
+    if code in examples:
+        return
+    examples[code] = {"summary": sentence, "value": problem_document(int(status), code, sentence)}
+    response["description"] = f"{response['description']} {sentence}".strip()
+    headers = response.setdefault("headers", {})
+    if retry_after is not None:
+        headers.setdefault("Retry-After", _header("Seconds to wait before the request is sent again.", retry_after))
+    if int(status) == 401:
         headers["WWW-Authenticate"] = _header("How to say who you are.", "Bearer")
-    if headers:
-        response["headers"] = headers
-    return response
 
 
 def _header(description: str, example: str | int) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from control_plane.api.json_body import BadJsonError
+from control_plane.api.json_body import BadJsonError, says_json
 from control_plane.api.problem_types import (
+    MALFORMED_JSON,
     MEDIA_TYPE,
     PROTOCOL_ERRORS,
     Problem,
@@ -145,7 +146,8 @@ def _why_unreadable(cause: BaseException) -> str:
 
 def _unreadable_json(why: str, line: int | None = None, column: int | None = None) -> Response:
     field = FieldProblem("body", why, line, column)
-    return http_problem(422, "malformed_json", f"The body is not JSON that can be read: {why}.", fields=[field])
+    code, _ = MALFORMED_JSON
+    return http_problem(422, code, f"The body is not JSON that can be read: {why}.", fields=[field])
 
 
 def _validation_problem(request: Request, error: RequestValidationError) -> Response:
@@ -166,9 +168,7 @@ def _validation_problem(request: Request, error: RequestValidationError) -> Resp
 
 def _has_body_that_is_not_json(request: Request) -> bool:
     headers = request.headers
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    is_json = kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
-    return not is_json and ("transfer-encoding" in headers or headers.get("content-length", "0") != "0")
+    return not says_json(headers) and ("transfer-encoding" in headers or headers.get("content-length", "0") != "0")
 
 
 def _field_problem(entry: Mapping[str, Any]) -> FieldProblem:

@@ -15,9 +15,12 @@ MIN_TIMEOUT_SECONDS = 10
 MAX_TIMEOUT_SECONDS = 86_400
 
 AgentId = Annotated[int, Field(ge=1, le=2**63 - 1, description="An agent's id, from `GET /agents`.")]
+AgentIdInBody = Annotated[AgentId, Field(strict=True)]
+"""JSON has numbers: `true` would be taken for agent 1, and the project started on a host that nobody named."""
 TimeoutSeconds = Annotated[
     int,
     Field(
+        strict=True,
         ge=MIN_TIMEOUT_SECONDS,
         le=MAX_TIMEOUT_SECONDS,
         description="How long the command may run once it was sent. Default: 900 for a deploy, 600 for a stop.",
@@ -90,7 +93,7 @@ class DeployRequest(BaseModel):
     compose_file_base64: str | None = Field(
         default=None, description="The Compose file in standard base64, with or without line breaks."
     )
-    agent_id: AgentId | None = Field(
+    agent_id: AgentIdInBody | None = Field(
         default=None,
         description="Where to. Without it: the agent that the project is on, or the one with the fewest deployments.",
     )
@@ -111,7 +114,7 @@ class StopRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}]})
 
-    agent_id: AgentId | None = None
+    agent_id: AgentIdInBody | None = None
     timeout_seconds: TimeoutSeconds | None = None
 
 
