@@ -20,6 +20,8 @@ from control_plane.core.errors import ControlPlaneError, StorageFullError, Store
 
 READERS = 4
 BUSY_TIMEOUT_SECONDS = 5
+CHECKPOINT_PAGES = 4000
+"""16 MiB of WAL: pages that are written again and again are copied to the database once. Default: 1000."""
 PAGE_CACHE_KIB = 16 * 1024
 
 P = ParamSpec("P")
@@ -48,6 +50,7 @@ def open_engine(url: str, *, read_only: bool, pool_size: int) -> Engine:
             "synchronous=FULL",
             "foreign_keys=ON",
             f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}",
+            f"wal_autocheckpoint={CHECKPOINT_PAGES}",
             f"cache_size=-{PAGE_CACHE_KIB}",
             f"query_only={'ON' if read_only else 'OFF'}",
         ):

@@ -130,7 +130,6 @@ class Job(SQLModel, table=True):
     __table_args__ = (
         _index("ix_job_project", "project_name", "id"),
         _index("ix_job_agent", "agent_id", "id"),
-        _index("ix_job_deployment", "deployment_id"),
         _index("ix_job_active", "agent_id", "status", "id", where=JOB_IS_ACTIVE),
         _index("ix_job_deadline", "deadline_at", where=JOB_IS_ACTIVE),
         _index("ix_job_failed", "id", where=JOB_HAS_FAILED),

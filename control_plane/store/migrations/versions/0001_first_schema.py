@@ -156,7 +156,6 @@ def upgrade() -> None:
         sqlite_where=sa.text("status IN ('queued', 'in_progress')"),
         postgresql_where=sa.text("status IN ('queued', 'in_progress')"),
     )
-    op.create_index("ix_job_deployment", "job", ["deployment_id"])
     op.create_index(
         "ix_job_failed",
         "job",
