@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, func, insert, select, tuple_
+from sqlalchemy import Connection, ScalarSelect, bindparam, func, insert, select, tuple_
 from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 
 from control_plane.core.errors import DeploymentNotFoundError, NameCollisionError, QueueFullError
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import DeploymentStatus, JobStatus
+from control_plane.store.bulk import Bulk
 from control_plane.store.database import next_ids
 from control_plane.store.models import (
     DEPLOYMENT_HAS_ENDED,
@@ -57,13 +58,15 @@ _COUNT_UNSENT = (
 _HOLDERS = select(_place.agent_id, _place.folded_name, _place.project_name).where(
     tuple_(_place.agent_id, _place.folded_name).in_(bindparam("names", expanding=True)), PLACEMENT_HOLDS_NAME
 )
-_STORE_FILE = upsert(compose_file_table, conflict=["sha256"], change=[])
-_STORE_DEPLOYMENT = insert(deployment_table)
-_STORE_JOB = insert(job_table)
-_PLACE = upsert(
-    placement_table,
-    conflict=["project_name", "agent_id"],
-    change=["released", "latest_deployment_id", "updated_at"],
+_STORE_FILE = Bulk(upsert(compose_file_table, conflict=["sha256"], change=[]))
+_STORE_DEPLOYMENT = Bulk(insert(deployment_table))
+_STORE_JOB = Bulk(insert(job_table))
+_PLACE = Bulk(
+    upsert(
+        placement_table,
+        conflict=["project_name", "agent_id"],
+        change=["released", "latest_deployment_id", "updated_at"],
+    )
 )
 
 
@@ -85,13 +88,13 @@ def accept_deployments(db: Connection, items: Sequence[NewDeployment]) -> list[i
 
 def _store(db: Connection, items: Sequence[NewDeployment], ids: range) -> None:
     files = {item.compose_sha256: item for item in items}
-    db.execute(
-        _STORE_FILE,
+    _STORE_FILE.run(
+        db,
         [{"sha256": key, "content": item.compose_source, "created_at": item.at} for key, item in files.items()],
     )
     numbered = list(zip(items, ids, strict=True))
-    db.execute(
-        _STORE_DEPLOYMENT,
+    _STORE_DEPLOYMENT.run(
+        db,
         [
             {
                 "id": deployment_id,
@@ -106,8 +109,8 @@ def _store(db: Connection, items: Sequence[NewDeployment], ids: range) -> None:
             for item, deployment_id in numbered
         ],
     )
-    db.execute(
-        _PLACE,
+    _PLACE.run(
+        db,
         [
             {
                 "project_name": item.project_name,
@@ -120,8 +123,8 @@ def _store(db: Connection, items: Sequence[NewDeployment], ids: range) -> None:
             for item, deployment_id in numbered
         ],
     )
-    db.execute(
-        _STORE_JOB,
+    _STORE_JOB.run(
+        db,
         [
             {
                 "id": item.job_id,
@@ -204,6 +207,17 @@ def get_compose_source(db: Session, deployment_id: int) -> bytes:
     return db.exec(select_rows(ComposeFile.content).where(ComposeFile.sha256 == deployment.compose_file_hash)).one()
 
 
+def name_if_placed(project_name: str, agent_id: int | None) -> ScalarSelect[str] | str:
+    """Return what a project's name must equal in a list: no name at all if it was never on the given agent.
+
+    Without this, a page for a project on an agent that never had it would be sought along its whole history.
+    """
+    if agent_id is None:
+        return project_name
+    placed = select(_place.project_name).where(_place.project_name == project_name, _place.agent_id == agent_id)
+    return placed.scalar_subquery()
+
+
 def list_deployments(
     db: Session,
     *,
@@ -220,7 +234,7 @@ def list_deployments(
     project = col(Deployment.project_name).concat("") if active else col(Deployment.project_name)
     query = select_rows(Deployment).order_by(place.desc()).limit(limit)
     if project_name is not None:
-        query = query.where(project == project_name)
+        query = query.where(project == name_if_placed(project_name, agent_id))
     if agent_id is not None:
         query = query.where(Deployment.agent_id == agent_id)
     if status is not None:

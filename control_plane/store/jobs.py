@@ -12,7 +12,8 @@ from control_plane.core.errors import JobNotFoundError
 from control_plane.core.logs import cut_middle
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import ACTIVE_JOB_STATUSES, JobStatus
-from control_plane.store.deployments import count_unsent, queue_full
+from control_plane.store.bulk import Bulk
+from control_plane.store.deployments import count_unsent, name_if_placed, queue_full
 from control_plane.store.models import JOB_HAS_FAILED, JOB_IS_ACTIVE, ComposeFile, Deployment, Job, JobLog
 from control_plane.store.tables import job_table
 
@@ -72,8 +73,8 @@ class AgentJob:
     sent_instance: str
 
 
-_INSERT = insert(job_table)
-_CLAIM = (
+_INSERT = Bulk(insert(job_table))
+_CLAIM = Bulk(
     update(job_table)
     .where(
         job_table.c.id == bindparam("job"),
@@ -88,7 +89,7 @@ _CLAIM = (
         updated_at=bindparam("sent"),
     )
 )
-_UNCLAIM = (
+_UNCLAIM = Bulk(
     update(job_table)
     .where(
         job_table.c.id == bindparam("job"),
@@ -122,7 +123,7 @@ def add_jobs(db: Connection, items: Sequence[NewJob]) -> list[str | Exception]:
             rows.append(_new_row(item))
             outcomes.append(item.job_id)
     if rows:
-        db.execute(_INSERT, rows)
+        _INSERT.run(db, rows)
     return outcomes
 
 
@@ -167,7 +168,7 @@ def claim_jobs(db: Connection, claims: Sequence[Claim]) -> list[Exception | None
         }
         for claim in claims
     ]
-    if db.execute(_CLAIM, rows).rowcount != len(rows):
+    if _CLAIM.run(db, rows) != len(rows):
         raise NotMovedError
     return [None] * len(rows)
 
@@ -177,7 +178,7 @@ def unclaim_jobs(db: Connection, unclaims: Sequence[Unclaim]) -> list[Exception 
     rows = [
         {"job": item.job_id, "sends": item.attempt, "at": item.at, "deadline": item.deadline_at} for item in unclaims
     ]
-    db.execute(_UNCLAIM, rows)
+    _UNCLAIM.run(db, rows)
     return [None] * len(rows)
 
 
@@ -248,7 +249,7 @@ def list_jobs(
     project = col(Job.project_name).concat("") if active else col(Job.project_name)
     query = select_rows(Job).order_by(place.desc()).limit(limit)
     if project_name is not None:
-        query = query.where(project == project_name)
+        query = query.where(project == name_if_placed(project_name, agent_id))
     if agent_id is not None:
         query = query.where(Job.agent_id == agent_id)
     if status is not None:

@@ -1,0 +1,3 @@
+from tests.support.store import database, store
+
+__all__ = ["database", "store"]
