@@ -47,6 +47,8 @@ def create_app(settings: Settings, secrets: Secrets) -> FastAPI:
         lifespan=partial(_lifespan, settings=settings),
         docs_url=None,
         redoc_url=None,
+        # Its telemetry asks the environment anew at every request whether anybody wants it.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.api_tokens = secrets.api
     app.state.agent_token = secrets.agent

@@ -10,6 +10,7 @@ from sqlmodel import select as select_rows
 
 from control_plane.core.errors import AgentNotFoundError
 from control_plane.core.states import AgentStatus
+from control_plane.store.bulk import Bulk
 from control_plane.store.models import JOB_IS_ACTIVE, Agent, Job
 from control_plane.store.tables import agent_table, upsert
 
@@ -45,32 +46,34 @@ class Departure:
     at: datetime
 
 
-_ARRIVE = upsert(
-    agent_table,
-    conflict=["hostname"],
-    change=[
-        "ip_address",
-        "status",
-        "last_seen",
-        "version",
-        "architecture",
-        "capabilities",
-        "instance",
-        "connection_id",
-    ],
+_ARRIVE = Bulk(
+    upsert(
+        agent_table,
+        conflict=["hostname"],
+        change=[
+            "ip_address",
+            "status",
+            "last_seen",
+            "version",
+            "architecture",
+            "capabilities",
+            "instance",
+            "connection_id",
+        ],
+    )
 )
-_DEPART = (
+_DEPART = Bulk(
     update(agent_table)
     .where(agent_table.c.id == bindparam("agent"), agent_table.c.connection_id == bindparam("connection"))
     .values(status=AgentStatus.OFFLINE.value, last_seen=bindparam("at"), connection_id="")
 )
-_SEEN = update(agent_table).where(agent_table.c.id == bindparam("agent")).values(last_seen=bindparam("at"))
+_SEEN = Bulk(update(agent_table).where(agent_table.c.id == bindparam("agent")).values(last_seen=bindparam("at")))
 
 
 def arrive(db: Connection, arrivals: Sequence[Arrival]) -> list[Arrived | Exception]:
     """Create or update the agents by hostname and mark them online."""
-    db.execute(
-        _ARRIVE,
+    _ARRIVE.run(
+        db,
         [
             {
                 "hostname": arrival.hostname,
@@ -97,8 +100,8 @@ def arrive(db: Connection, arrivals: Sequence[Arrival]) -> list[Arrived | Except
 
 def depart(db: Connection, departures: Sequence[Departure]) -> list[Exception | None]:
     """Mark agents offline, each only if that very connection is still the one of its row."""
-    db.execute(
-        _DEPART,
+    _DEPART.run(
+        db,
         [
             {"agent": departure.agent_id, "connection": departure.connection_id, "at": departure.at}
             for departure in departures
@@ -111,7 +114,7 @@ def see(db: Connection, sightings: Sequence[dict[int, datetime]]) -> list[Except
     """Set `last_seen` by agent id."""
     rows = [{"agent": agent_id, "at": at} for seen in sightings for agent_id, at in seen.items()]
     if rows:
-        db.execute(_SEEN, rows)
+        _SEEN.run(db, rows)
     return [None] * len(sightings)
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from control_plane.core.logs import cut_middle
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import JOB_MOVES, FailureReason, JobStatus, can_move
+from control_plane.store.bulk import Bulk
 from control_plane.store.models import JOB_IS_ACTIVE
 from control_plane.store.outcomes import JobFacts, move_deployments
 from control_plane.store.tables import job_log_table, job_table
@@ -69,7 +70,7 @@ _FACTS = select(
     _job.deadline_at,
     _job.logs,
 ).where(_job.id.in_(bindparam("jobs", expanding=True)))
-_MOVE = (
+_MOVE = Bulk(
     update(job_table)
     .where(_job.id == bindparam("job"), JOB_IS_ACTIVE)
     .values(
@@ -82,9 +83,9 @@ _MOVE = (
         finished_at=bindparam("finished"),
     )
 )
-_REPLACE_LOG = update(job_table).where(_job.id == bindparam("job")).values(logs=bindparam("log"))
-_ADD_PIECE = insert(job_log_table)
-_DROP_PIECES = delete(job_log_table).where(job_log_table.c.job_id == bindparam("job"))
+_REPLACE_LOG = Bulk(update(job_table).where(_job.id == bindparam("job")).values(logs=bindparam("log")))
+_ADD_PIECE = Bulk(insert(job_log_table))
+_DROP_PIECES = Bulk(delete(job_log_table).where(job_log_table.c.job_id == bindparam("job")))
 
 
 def record_answers(db: Connection, answers: Sequence[Answer]) -> list[Outcome | Exception]:
@@ -98,13 +99,13 @@ def record_answers(db: Connection, answers: Sequence[Answer]) -> list[Outcome | 
     moved = [(answer, rows[answer.job_id]) for answer, outcome in judged if outcome is Outcome.MOVED]
     pieces = _read_pieces(db, [row.id for _, row in moved if row.status == JobStatus.IN_PROGRESS])
     if moved:
-        db.execute(_MOVE, [_moved_row(answer, row, pieces.get(row.id, [])) for answer, row in moved])
+        _MOVE.run(db, [_moved_row(answer, row, pieces.get(row.id, [])) for answer, row in moved])
     if pieces:
-        db.execute(_DROP_PIECES, [{"job": job_id} for job_id in pieces])
+        _DROP_PIECES.run(db, [{"job": job_id} for job_id in pieces])
     for answer, outcome in judged:
         if outcome is Outcome.LOGGED and answer.whole_log:
-            db.execute(_DROP_PIECES, [{"job": answer.job_id}])
-            db.execute(_REPLACE_LOG, [{"job": answer.job_id, "log": cut_middle(answer.logs)}])
+            _DROP_PIECES.run(db, [{"job": answer.job_id}])
+            _REPLACE_LOG.run(db, [{"job": answer.job_id, "log": cut_middle(answer.logs)}])
         elif outcome is Outcome.LOGGED and answer.logs:
             _append(db, answer)
     move_deployments(db, moved)
@@ -172,6 +173,6 @@ def _append(db: Connection, answer: Answer) -> None:
     text = answer.logs if not whole or whole.endswith("\n") else f"\n{answer.logs}"
     if position % MAX_PIECES == MAX_PIECES - 1 or len(text) > LARGE_PIECE_CHARACTERS:
         earlier = _read_pieces(db, [answer.job_id]).get(answer.job_id, [])
-        db.execute(_DROP_PIECES, [{"job": answer.job_id}])
+        _DROP_PIECES.run(db, [{"job": answer.job_id}])
         text = cut_middle("".join((*earlier, text)))
-    db.execute(_ADD_PIECE, [{"job_id": answer.job_id, "position": position, "text": cut_middle(text)}])
+    _ADD_PIECE.run(db, [{"job_id": answer.job_id, "position": position, "text": cut_middle(text)}])

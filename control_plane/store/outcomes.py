@@ -10,6 +10,7 @@ from sqlalchemy import Connection, bindparam, exists, func, or_, select, update
 from control_plane.core.logs import tail
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import DEPLOYMENT_MOVES, DeploymentStatus, JobStatus, sources_of
+from control_plane.store.bulk import Bulk
 from control_plane.store.models import DEPLOYMENT_IS_ACTIVE
 from control_plane.store.tables import deployment_table, placement_table
 
@@ -46,13 +47,13 @@ def _from(target: DeploymentStatus) -> Any:
     return or_(*(_deployment.status == status.value for status in sources_of(DEPLOYMENT_MOVES, target)))
 
 
-_SUPERSEDE_OTHERS = (
+_SUPERSEDE_OTHERS = Bulk(
     # Not only older ids: commands run in the order of their sends, and what completed last is what the host runs.
     update(deployment_table)
     .where(*_ON_PLACE, DEPLOYMENT_IS_ACTIVE, _from(DeploymentStatus.SUPERSEDED))
     .values(status=DeploymentStatus.SUPERSEDED.value, updated_at=bindparam("at"))
 )
-_END_DEPLOY = (
+_END_DEPLOY = Bulk(
     update(deployment_table)
     .where(_deployment.id == bindparam("deployment"), _deployment.status == DeploymentStatus.PENDING.value)
     .values(
@@ -62,12 +63,12 @@ _END_DEPLOY = (
         updated_at=bindparam("at"),
     )
 )
-_SET_CURRENT = (
+_SET_CURRENT = Bulk(
     update(placement_table)
     .where(*_AT_PLACE)
     .values(current_deployment_id=bindparam("deployment"), updated_at=bindparam("at"))
 )
-_STOP = (
+_STOP = Bulk(
     update(deployment_table)
     .where(*_ON_PLACE, DEPLOYMENT_IS_ACTIVE, _from(DeploymentStatus.STOPPED))
     .values(
@@ -77,7 +78,7 @@ _STOP = (
         updated_at=bindparam("at"),
     )
 )
-_RELEASE = (
+_RELEASE = Bulk(
     update(placement_table)
     .where(*_AT_PLACE)
     .values(
@@ -90,7 +91,7 @@ _RELEASE = (
         ),
     )
 )
-_NOTE_FAILED_STOP = (
+_NOTE_FAILED_STOP = Bulk(
     update(deployment_table)
     .where(
         _deployment.id
@@ -145,7 +146,7 @@ def _carry_over(db: Connection, ended: "Sequence[tuple[Answer, JobFacts]]") -> N
         (_NOTE_FAILED_STOP, stops_failed),
     ):
         if rows:
-            db.execute(statement, rows)
+            statement.run(db, rows)
 
 
 def _facts(answer: "Answer", row: JobFacts) -> dict[str, Any]:

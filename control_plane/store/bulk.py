@@ -1,0 +1,51 @@
+"""Bulk: one statement for many rows, compiled once. For the changes of this floor.
+
+SQLAlchemy prepares every row of an `executemany` anew, by name and by type, which took the writer longer than
+SQLite needed for the rows. Here the order and the conversions are settled when the statement is first used.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Delete, Dialect, Insert, Update
+
+Statement = Insert | Update | Delete
+Row = Mapping[str, Any]
+_Slot = tuple[str, Callable[[Any], Any] | None]
+
+
+class Bulk:
+    """An INSERT, UPDATE or DELETE whose rows are dicts with the same keys every time."""
+
+    def __init__(self, statement: Statement) -> None:
+        self._statement = statement
+        self._prepared: dict[str, tuple[str, list[_Slot], dict[str, Any], bool]] = {}
+
+    def run(self, db: Connection, rows: Sequence[Row]) -> int:
+        """Execute it for every row, of which there is at least one; returns how many rows of the table it touched."""
+        prepared = self._prepared.get(db.dialect.name)
+        if prepared is None:
+            prepared = self._prepared[db.dialect.name] = self._prepare(db.dialect, rows[0])
+        sql, slots, constants, positional = prepared
+        if constants:
+            rows = [{**constants, **row} for row in rows]
+        if positional:
+            values: Any = [
+                tuple([row[name] if convert is None else convert(row[name]) for name, convert in slots]) for row in rows
+            ]
+        else:
+            values = [
+                {name: row[name] if convert is None else convert(row[name]) for name, convert in slots} for row in rows
+            ]
+        return db.exec_driver_sql(sql, values).rowcount
+
+    def _prepare(self, dialect: Dialect, row: Row) -> tuple[str, list[_Slot], dict[str, Any], bool]:
+        columns = list(row) if isinstance(self._statement, Insert) else None
+        compiled = self._statement.compile(dialect=dialect, column_keys=columns)
+        names = list(compiled.positiontup or compiled.params)
+        slots: list[_Slot] = []
+        for name in names:
+            kind = compiled.binds[name].type.dialect_impl(dialect)
+            slots.append((name, kind.bind_processor(dialect)))
+        constants = {name: value for name, value in compiled.params.items() if name in names and name not in row}
+        return str(compiled), slots, constants, compiled.positional
