@@ -50,6 +50,7 @@ class Writer:
         self._on_broken = on_broken
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._waiting = 0
+        self._closed = False
         self._loop = loop
         self._thread = threading.Thread(target=self._run, name="store-write", daemon=True)
         self._thread.start()
@@ -60,6 +61,8 @@ class Writer:
         Raises what the change raised for this item; StorageFullError, StoreUnavailableError or
         OverloadedError when it was not stored.
         """
+        if self._closed:
+            raise StoreUnavailableError("The control plane is shutting down; try again when it is back.")
         if self._waiting >= MAX_WAITING:
             raise OverloadedError("Too many requests wait for the database; try again in a moment.")
         future: asyncio.Future[Result] = self._loop.create_future()
@@ -69,6 +72,7 @@ class Writer:
 
     async def close(self) -> None:
         """Commit what waits, then end the thread and close the connection."""
+        self._closed = True
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
         self._engine.dispose()
@@ -77,12 +81,17 @@ class Writer:
         with self._engine.connect() as connection:
             while (first := self._queue.get()) is not None:
                 batch, closing = self._drain(first)
+                self._last=len(batch); self._n=getattr(self,'_n',0)+1; self._s=getattr(self,'_s',0)+len(batch)
+                if self._n%200==0: open('/tmp/batch.log','a').write(f'{self._s/self._n:.1f} {len(batch)} {[(c.__name__) for c in {w.change for w in batch}]}\n')
                 outcomes = self._commit(connection, batch)
                 self._loop.call_soon_threadsafe(self._settle, batch, outcomes)
                 if closing:
                     return
 
     def _drain(self, first: _Waiting) -> tuple[list[_Waiting], bool]:
+        import time, os
+        D=float(os.environ.get('WDELAY','0'))
+        if D and getattr(self,'_last',1)>1: time.sleep(D)
         batch = [first]
         while len(batch) < MAX_BATCH:
             try:
