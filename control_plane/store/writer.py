@@ -81,17 +81,12 @@ class Writer:
         with self._engine.connect() as connection:
             while (first := self._queue.get()) is not None:
                 batch, closing = self._drain(first)
-                self._last=len(batch); self._n=getattr(self,'_n',0)+1; self._s=getattr(self,'_s',0)+len(batch)
-                if self._n%200==0: open('/tmp/batch.log','a').write(f'{self._s/self._n:.1f} {len(batch)} {[(c.__name__) for c in {w.change for w in batch}]}\n')
                 outcomes = self._commit(connection, batch)
                 self._loop.call_soon_threadsafe(self._settle, batch, outcomes)
                 if closing:
                     return
 
     def _drain(self, first: _Waiting) -> tuple[list[_Waiting], bool]:
-        import time, os
-        D=float(os.environ.get('WDELAY','0'))
-        if D and getattr(self,'_last',1)>1: time.sleep(D)
         batch = [first]
         while len(batch) < MAX_BATCH:
             try:
