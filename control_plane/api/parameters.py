@@ -1,5 +1,6 @@
 """What routes share: the control plane they call, page limits and cursors, and `wait`."""
 
+import re
 from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
@@ -7,6 +8,8 @@ from fastapi import Depends, Path, Query, Request
 from control_plane.core.compose import check_project_name
 from control_plane.core.errors import FieldProblem, InvalidInputError
 from control_plane.operations.context import ControlPlane
+
+_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 MAX_PAGE = 1000
 MAX_WAIT_SECONDS = 300
@@ -52,6 +55,21 @@ def number_from(cursor: str | None) -> int | None:
     if cursor.isascii() and cursor.isdigit() and len(cursor) < 20 and int(cursor) <= LARGEST_ID:
         return int(cursor)
     raise bad_cursor()
+
+
+def job_id_from(cursor: str | None) -> str | None:
+    """Return the job id that a cursor of jobs holds. Raises InvalidInputError."""
+    if cursor is None or _JOB_ID.fullmatch(cursor):
+        return cursor
+    raise bad_cursor()
+
+
+def project_name_from(cursor: str | None) -> str | None:
+    """Return the project name that a cursor of projects holds. Raises InvalidInputError."""
+    try:
+        return None if cursor is None else check_project_name(cursor)
+    except InvalidInputError:
+        raise bad_cursor() from None
 
 
 def bad_cursor() -> InvalidInputError:

@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import Query
 
 from control_plane.api.auth import protected_router
-from control_plane.api.parameters import AgentFilter, Cursor, JobId, Limit, Plane, ProjectFilter, Wait
+from control_plane.api.parameters import AgentFilter, Cursor, JobId, Limit, Plane, ProjectFilter, Wait, job_id_from
 from control_plane.api.problem_types import problem_responses
 from control_plane.api.schemas import JobDetail, JobOut, JobPage
-from control_plane.core.errors import JobAlreadySentError, JobFinishedError, JobNotFoundError
+from control_plane.core.errors import JobAlreadySentError, JobFinishedError, JobNotFoundError, StorageFullError
 from control_plane.core.states import JobStatus
 from control_plane.operations.jobs import cancel_job, wait_for_job
 from control_plane.store import jobs
@@ -27,7 +27,12 @@ async def list_jobs(
 ) -> JobPage:
     """List jobs, newest first, without their logs."""
     rows = await plane.store.read(
-        jobs.list_jobs, project_name=project, agent_id=agent_id, status=status, before_id=cursor, limit=limit + 1
+        jobs.list_jobs,
+        project_name=project,
+        agent_id=agent_id,
+        status=status,
+        before_id=job_id_from(cursor),
+        limit=limit + 1,
     )
     page = rows[:limit]
     return JobPage(
@@ -51,7 +56,7 @@ async def get_job(plane: Plane, job_id: JobId, wait: Wait = 0) -> JobDetail:
     "/jobs/{job_id}/cancel",
     operation_id="cancel_job",
     summary="Take back a job that was not sent yet",
-    responses=problem_responses(JobNotFoundError, JobAlreadySentError, JobFinishedError),
+    responses=problem_responses(JobNotFoundError, JobAlreadySentError, JobFinishedError, StorageFullError),
 )
 async def post_cancel(plane: Plane, job_id: JobId) -> JobDetail:
     """Fail a queued job as `canceled`. One that was sent cannot be taken back: 409 says what to do instead."""

@@ -7,7 +7,7 @@ from fastapi import Query
 
 from control_plane.api.auth import protected_router
 from control_plane.api.outcomes import outcome_of, query_answer
-from control_plane.api.parameters import Cursor, Limit, Plane, ProjectName, Wait, bad_cursor
+from control_plane.api.parameters import Cursor, Limit, Plane, ProjectName, Wait, project_name_from
 from control_plane.api.problem_types import problem_responses
 from control_plane.api.routes_agents import agent_out
 from control_plane.api.schemas import (
@@ -41,17 +41,11 @@ WhichAgent = Annotated[AgentId | None, Query(description="Needed only for a proj
 @router.get("/projects", operation_id="list_projects", summary="List the projects")
 async def list_projects(plane: Plane, limit: Limit = 100, cursor: Cursor = None) -> ProjectPage:
     """List projects by name, each with the agents it was deployed to. A page holds whole projects."""
-    places, more = await _places(plane, cursor, limit)
+    places, more = await plane.store.read(placements.list_projects, after=project_name_from(cursor), limit=limit)
     return ProjectPage(
         projects=[_project_out(plane, name, list(group)) for name, group in groupby(places, lambda p: p.project_name)],
         next_cursor=places[-1].project_name if more else None,
     )
-
-
-async def _places(plane: ControlPlane, cursor: str | None, limit: int) -> tuple[list[ProjectPlace], bool]:
-    if cursor is not None and not cursor.isascii():
-        raise bad_cursor()
-    return await plane.store.read(placements.list_projects, after=cursor, limit=limit)
 
 
 def _project_out(plane: ControlPlane, name: str, places: list[ProjectPlace]) -> ProjectOut:
@@ -114,7 +108,7 @@ def _told(name: str, status: object) -> str:
     "/projects/{name}/status",
     operation_id="get_project_status",
     summary="Ask the agent what runs of a project",
-    responses=problem_responses(ProjectNotFoundError, AgentNotConnectedError),
+    responses=problem_responses(ProjectNotFoundError, AgentNotConnectedError, StorageFullError),
 )
 async def get_project_status(
     plane: Plane, name: ProjectName, wait: Wait = 10, agent_id: WhichAgent = None

@@ -87,4 +87,5 @@ def merge(earlier: Answer, later: Answer) -> Answer:
     if not JOB_MOVES[earlier.status]:
         return earlier
     logs = later.logs if later.whole_log else join_logs(earlier.logs, later.logs)
-    return replace(later, logs=cut_middle(logs), whole_log=later.whole_log or earlier.whole_log)
+    said_last = later.logs if later.said_last is None else later.said_last
+    return replace(later, logs=cut_middle(logs), said_last=said_last, whole_log=later.whole_log or earlier.whole_log)

@@ -31,6 +31,7 @@ class Answer:
     """A move of a job. `status` is IN_PROGRESS, COMPLETED or FAILED; `reason` is given with FAILED.
 
     `agent_id` names the agent that answers; None is the control plane itself, which may end any job.
+    `said_last` is the last of several answers in one, whose logs are in `logs` together.
     `only_unsent` holds the move back once the command was sent, `only_if_due` until its deadline has passed.
     """
 
@@ -39,6 +40,7 @@ class Answer:
     status: JobStatus
     at: datetime
     logs: str = ""
+    said_last: str | None = None
     whole_log: bool = False
     reason: FailureReason | None = None
     error: str | None = None
@@ -129,14 +131,17 @@ def _judge(answer: Answer, row: JobFacts | None) -> Outcome:
 
 
 def _moved_row(answer: Answer, row: JobFacts, pieces: list[str]) -> dict[str, Any]:
-    # The answer to a question stands alone: whoever asks for a status wants the table, not the acknowledgement.
-    alone = answer.whole_log or not CommandType(row.command_type).changes_project
-    earlier = "" if alone else "".join((row.logs, *pieces))
+    said, earlier = answer.logs, "".join((row.logs, *pieces))
+    if not CommandType(row.command_type).changes_project:
+        # Whoever asks for a status wants the table, not the acknowledgement.
+        said, earlier = answer.logs if answer.said_last is None else answer.said_last, ""
+    elif answer.whole_log:
+        earlier = ""
     return {
         "job": row.id,
         "to": answer.status.value,
         "because": answer.reason.value if answer.reason else None,
-        "log": cut_middle(join_logs(earlier, answer.logs)),
+        "log": cut_middle(join_logs(earlier, said)),
         "problem": answer.error,
         "result": answer.data,
         "at": answer.at,

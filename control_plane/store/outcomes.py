@@ -11,8 +11,8 @@ from control_plane.core.logs import tail
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import DEPLOYMENT_MOVES, DeploymentStatus, JobStatus, sources_of
 from control_plane.store.bulk import Bulk
-from control_plane.store.models import DEPLOYMENT_IS_ACTIVE
-from control_plane.store.tables import deployment_table, placement_table
+from control_plane.store.models import DEPLOYMENT_IS_ACTIVE, JOB_IS_ACTIVE
+from control_plane.store.tables import deployment_table, job_table, placement_table
 
 if TYPE_CHECKING:
     from control_plane.store.answers import Answer
@@ -37,6 +37,7 @@ LAST_LOGS_BYTES = 16 * 1024
 """How much of a job's last words its deployment keeps; all of them are in the job's log."""
 
 _deployment = deployment_table.c
+_job = job_table.c
 _place = placement_table.c
 _ON_PLACE = (_deployment.agent_id == bindparam("agent"), _deployment.project_name == bindparam("project"))
 _AT_PLACE = (_place.agent_id == bindparam("agent"), _place.project_name == bindparam("project"))
@@ -91,6 +92,21 @@ _RELEASE = Bulk(
         ),
     )
 )
+_RELEASE_NEVER_SENT = Bulk(
+    # Nothing of the project ever reached the agent, so a stop, which gives a name back, would fail there for ever.
+    update(placement_table)
+    .where(
+        *_AT_PLACE,
+        ~exists(
+            select(_job.id).where(
+                _job.project_name == bindparam("project"),
+                _job.agent_id == bindparam("agent"),
+                or_(_job.sent_at.is_not(None), JOB_IS_ACTIVE),
+            )
+        ),
+    )
+    .values(released=True, updated_at=bindparam("at"))
+)
 _NOTE_FAILED_STOP = Bulk(
     update(deployment_table)
     .where(
@@ -126,6 +142,7 @@ def move_deployments(db: Connection, moved: "Sequence[tuple[Answer, JobFacts]]")
 def _carry_over(db: Connection, ended: "Sequence[tuple[Answer, JobFacts]]") -> None:
     deploys_done: list[dict[str, Any]] = []
     deploys_ended: list[dict[str, Any]] = []
+    never_sent: list[dict[str, Any]] = []
     stops_done: list[dict[str, Any]] = []
     stops_failed: list[dict[str, Any]] = []
     for answer, row in ended:
@@ -137,10 +154,13 @@ def _carry_over(db: Connection, ended: "Sequence[tuple[Answer, JobFacts]]") -> N
         deploys_ended.append(facts)
         if done:
             deploys_done.append(facts)
+        elif row.sent_at is None:
+            never_sent.append(facts)
     for statement, rows in (
         (_SUPERSEDE_OTHERS, deploys_done),
         (_END_DEPLOY, deploys_ended),
         (_SET_CURRENT, deploys_done),
+        (_RELEASE_NEVER_SENT, never_sent),
         (_STOP, stops_done),
         (_RELEASE, stops_done),
         (_NOTE_FAILED_STOP, stops_failed),
