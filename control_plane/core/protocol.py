@@ -22,6 +22,9 @@ HEADER_CAPABILITIES = "X-Agent-Capabilities"
 HEADER_INSTANCE = "X-Agent-Instance"
 """Optional: a random id of the agent's process. Another value means that the process before it is gone."""
 
+MAX_DIGITS = 4300
+"""Of an integer in `data`: what int() takes by default (sys.get_int_max_str_digits)."""
+
 UNKNOWN_JOB_ID = "unknown"
 """What an agent answers for when it could not parse a command."""
 
@@ -141,7 +144,8 @@ def decode_response(text: str) -> Response:
     """Read an agent's answer. Raises BadMessageError.
 
     Strict JSON first, for it is fast; then, so that an odd value in the logs cannot cost a job its
-    answer, Python's lenient reader: lone surrogates become U+FFFD, NaN and infinities become null.
+    answer, Python's lenient reader: lone surrogates become U+FFFD; NaN, infinities and integers of more digits
+    than Python converts become null.
     """
     try:
         return Response.model_validate_json(text)
@@ -150,12 +154,16 @@ def decode_response(text: str) -> Response:
             raise BadMessageError(_first_reason(strict)) from None
     try:
         readable = text.encode("utf-8", "replace").decode()
-        document = json.loads(readable, parse_constant=lambda _: None)
+        document = json.loads(readable, parse_constant=lambda _: None, parse_int=_integer)
         return Response.model_validate(_without_surrogates(document))
     except ValidationError as error:
         raise BadMessageError(_first_reason(error)) from None
     except (ValueError, RecursionError) as error:
         raise BadMessageError(f"not JSON: {error}") from None
+
+
+def _integer(digits: str) -> int | None:
+    return int(digits) if len(digits) <= MAX_DIGITS else None
 
 
 def _without_surrogates(value: Any) -> Any:

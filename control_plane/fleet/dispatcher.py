@@ -94,7 +94,7 @@ class Dispatcher:
         Saves the usual job a commit: it is stored as sent, and its send counted, with all that belongs to it.
         A reservation must end in `send_reserved` or `release`.
         """
-        agent = self._agents.get(agent_id)
+        agent = self._find(agent_id)
         if agent is None or agent.task is not None or self._closing or not agent.lane.is_open_for(job):
             return None
         agent.lane.sent(job)
@@ -112,7 +112,7 @@ class Dispatcher:
 
     def offer(self, agent_id: int, job: AgentJob, source: bytes | None = None) -> None:
         """Send a committed job when its turn comes. `source`: the Compose file of a deploy, if at hand."""
-        agent = self._agents.get(agent_id)
+        agent = self._find(agent_id)
         if agent is None:
             self._unread.add(agent_id)
             return
@@ -151,8 +151,13 @@ class Dispatcher:
         if agent.task is None and not self._closing and (agent.must_read or agent.lane.has_waiting):
             agent.task = asyncio.create_task(self._serve(agent), name=f"lane-{agent.session.agent_id}")
 
+    def _find(self, agent_id: int) -> _Agent | None:
+        """Return a connected agent; one whose connection has ended, and whose end is yet to be told, is not."""
+        agent = self._agents.get(agent_id)
+        return None if agent is None or agent.session.closed else agent
+
     def _serves(self, agent: _Agent) -> bool:
-        return not self._closing and self._agents.get(agent.session.agent_id) is agent
+        return not self._closing and self._find(agent.session.agent_id) is agent
 
     async def _serve(self, agent: _Agent) -> None:
         """Send what may be sent until nothing is left or the session ends; survives a store that is away."""
@@ -223,12 +228,8 @@ class Dispatcher:
     async def _write(self, agent: _Agent, job: AgentJob, text: str) -> None:
         """Write the command of a job that is stored as sent."""
         self._start_patience(agent, job.id)
-        try:
-            written = await agent.session.send(text)
-        except TimeoutError:
-            log.warning("agent_does_not_read", agent_id=agent.session.agent_id, job_id=job.id)
-            return
-        if not written:
+        if not await agent.session.send(text):
+            log.warning("not_sent", agent_id=agent.session.agent_id, job_id=job.id, attempt=job.attempt + 1)
             await self._take_back(agent, job)
 
     async def _take_back(self, agent: _Agent, job: AgentJob) -> None:
@@ -237,7 +238,7 @@ class Dispatcher:
         deadline = max(job.deadline_at, now + timedelta(seconds=job.timeout_seconds))
         await self._store.write(jobs.unclaim_jobs, jobs.Unclaim(job.id, job.attempt + 1, now, deadline))
         agent.lane.over(job.id)
-        current = self._agents.get(agent.session.agent_id)
+        current = self._find(agent.session.agent_id)
         if current is None:
             self._unread.add(agent.session.agent_id)
         else:

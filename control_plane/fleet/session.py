@@ -28,7 +28,7 @@ class Socket(Protocol):
         ...
 
     async def send_text(self, text: str) -> None:
-        """Write one text frame. Raises SocketClosedError when nothing of it was written."""
+        """Write one text frame, whole. SocketClosedError, or a cancellation while it waits: nothing was written."""
         ...
 
     async def ping(self, timeout_seconds: float) -> bool:
@@ -102,8 +102,8 @@ class AgentSession:
     async def send(self, text: str) -> bool:
         """Write a command; True once it is written.
 
-        False when certainly nothing was written. TimeoutError when the agent does not read: part of the
-        command may be with it, and the connection has been cut.
+        False when certainly nothing was written: the connection has ended, or was cut here because the agent
+        has not read for so long that there is no room for another command.
         """
         if self.closed:
             return False
@@ -114,8 +114,10 @@ class AgentSession:
             async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
                 await self.socket.send_text(text)
         except SocketClosedError:
+            self.closed = True
             return False
         except TimeoutError:
+            self.closed = True
             self.socket.abort()
-            raise
+            return False
         return True

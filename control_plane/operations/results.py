@@ -5,6 +5,7 @@ Agents' text is cleaned of control characters here, once, before anything stores
 
 import asyncio
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,10 +22,17 @@ MAX_MESSAGES_PER_SECOND = 1_000
 """Of one agent. A good one sends two a command and at most four log messages a second for each that runs."""
 MAX_DATA_CHARACTERS = 1024 * 1024
 MAX_ERROR_BYTES = 16 * 1024
+_NAMED_JOB = re.compile(r'^\s*\{\s*"job_id"\s*:\s*"([^"\\]{1,200})"')
 
 
 class FloodError(Exception):
     """An agent sends more than can be kept; its connection must end."""
+
+
+def admit_message(session: AgentSession) -> None:
+    """Count a message of an agent, whatever is in it. Raises FloodError when they are too many."""
+    if not session.rate.allows(MAX_MESSAGES_PER_SECOND, asyncio.get_running_loop().time()):
+        raise FloodError
 
 
 def receive(plane: ControlPlane, session: AgentSession, response: Response) -> None:
@@ -35,23 +43,25 @@ def receive(plane: ControlPlane, session: AgentSession, response: Response) -> N
         return
     if response.status is ResponseStatus.QUEUED:
         return
-    if not session.rate.allows(MAX_MESSAGES_PER_SECOND, asyncio.get_running_loop().time()):
-        raise FloodError
     try:
         plane.inboxes.put(session.agent_id, _answer(session.agent_id, response))
     except InboxFullError as full:
         raise FloodError from full
 
 
-async def lose_oversized(plane: ControlPlane, session: AgentSession) -> None:
-    """Fail the job whose answer was too large to be taken, where there is no doubt which one it was."""
-    running = plane.dispatcher.running_jobs(session)
-    if len(running) != 1:
+def lose_oversized(plane: ControlPlane, session: AgentSession, start: str) -> None:
+    """Fail the job whose answer was too large to be taken, where there is no doubt which one it was.
+
+    `start`: how the answer began, if that is known.
+    """
+    named = _NAMED_JOB.search(start)
+    candidates = [named[1]] if named else plane.dispatcher.running_jobs(session)
+    if len(candidates) != 1:
         return
     plane.inboxes.put(
         session.agent_id,
         Answer(
-            running[0],
+            candidates[0],
             session.agent_id,
             JobStatus.FAILED,
             datetime.now(UTC),

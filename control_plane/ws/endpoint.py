@@ -16,7 +16,7 @@ from control_plane.operations import results
 from control_plane.operations.context import ControlPlane
 from control_plane.ws.close_codes import close_for
 from control_plane.ws.handshake import RefusedError, identify
-from control_plane.ws.socket import AgentSocket
+from control_plane.ws.socket import AgentSocket, oversized_start
 
 router = APIRouter()
 log = structlog.get_logger()
@@ -75,9 +75,12 @@ async def _read(websocket: WebSocket, session: AgentSession, plane: ControlPlane
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
-            await _ended(session, plane, message.get("code"))
+            log.debug("socket_ended", agent_id=session.agent_id, code=message.get("code"))
+            if message.get("code") == CloseCode.TOO_BIG:
+                results.lose_oversized(plane, session, oversized_start(websocket))
             return
         try:
+            results.admit_message(session)
             text = message.get("text")
             if text is None:
                 raise UnicodeError("binary frame")
@@ -90,12 +93,6 @@ async def _read(websocket: WebSocket, session: AgentSession, plane: ControlPlane
             log.warning("agent_closed", agent_id=session.agent_id, code=code.value, reason=reason)
             await session.socket.close(code, reason)
             return
-
-
-async def _ended(session: AgentSession, plane: ControlPlane, code: int | None) -> None:
-    log.debug("socket_ended", agent_id=session.agent_id, code=code)
-    if code == CloseCode.TOO_BIG:
-        await results.lose_oversized(plane, session)
 
 
 def _address(websocket: WebSocket) -> str:

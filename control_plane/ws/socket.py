@@ -22,6 +22,10 @@ from control_plane.core.protocol import CloseCode
 from control_plane.fleet.session import SocketClosedError
 
 EXTENSION = "control_plane.agent_socket"
+OVERSIZED_START_BYTES = 512
+"""Agents write the job's id first."""
+CLOSE_SECONDS = 1.0
+"""How long a close frame may take to reach a peer before the connection is cut."""
 
 
 class AgentSocketProtocol(WebSocketsSansIOProtocol):
@@ -29,6 +33,8 @@ class AgentSocketProtocol(WebSocketsSansIOProtocol):
 
     heard_at = 0.0
     """Time of the last bytes from the peer, on the event loop's clock."""
+    oversized_start = b""
+    """The first bytes of a message that came in fragments and grew too large."""
 
     def handle_connect(self, event: Request) -> None:
         """Offer this object to the application, next to what uvicorn offers."""
@@ -53,6 +59,17 @@ class AgentSocketProtocol(WebSocketsSansIOProtocol):
             pong.set_result(None)
         super().handle_pong(event)
 
+    def handle_parser_exception(self) -> None:
+        """Keep the start of what is thrown away: it names the job whose answer is lost."""
+        if not self.close_sent:
+            # What came whole before the fault, and with it in one piece, is still to be handed on.
+            with contextlib.suppress(InvalidState):
+                self.handle_events()
+        if self.frames:
+            self.oversized_start = bytes(self.frames[0][:OVERSIZED_START_BYTES])
+            self.frames = []
+        super().handle_parser_exception()
+
     def keepalive_timeout(self) -> None:
         """Cut a peer that did not answer."""
         super().keepalive_timeout()
@@ -76,6 +93,16 @@ class AgentSocketProtocol(WebSocketsSansIOProtocol):
     def abort(self) -> None:
         """Cut the connection without waiting for anything."""
         self.transport.abort()
+
+    def stop_reading(self) -> None:
+        """Take nothing more of a peer that was told to go, and cut it soon: it may never answer the close."""
+        self.transport.pause_reading()
+        self.loop.call_later(CLOSE_SECONDS, self.abort)
+
+    def shutdown(self) -> None:
+        """Close because the server ends; what a peer does not read must not keep the server alive."""
+        super().shutdown()
+        self.loop.call_later(CLOSE_SECONDS, self.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody waits longer for a pong than for the connection."""
@@ -105,6 +132,9 @@ class AgentSocket:
 
     async def send_text(self, text: str) -> None:
         """Write one text frame. Raises SocketClosedError when nothing of it was written."""
+        if self._protocol.transport.is_closing():
+            # Uvicorn would not notice until the loop's next turn, and drop the frame in silence.
+            raise SocketClosedError
         try:
             await self._protocol.send({"type": "websocket.send", "text": text})
         except (ClientDisconnected, RuntimeError) as error:
@@ -116,10 +146,21 @@ class AgentSocket:
         return bool(await self._protocol.ping(timeout_seconds))
 
     async def close(self, code: CloseCode, reason: str) -> None:
-        """Start the closing handshake; does nothing on a closed socket."""
+        """Start the closing handshake, or cut a peer that does not read; does nothing on a closed socket."""
+        if not self.writable:
+            self.abort()
+            return
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
             await self._websocket.close(code, reason)
+        if code is CloseCode.POLICY_VIOLATION:
+            self._protocol.stop_reading()
 
     def abort(self) -> None:
         """Cut the connection at once."""
         self._protocol.abort()
+
+
+def oversized_start(websocket: WebSocket) -> str:
+    """Return how the message began that was too large and came in fragments; empty when it is not known."""
+    protocol: AgentSocketProtocol = websocket.scope["extensions"][EXTENSION]
+    return protocol.oversized_start.decode("utf-8", "replace")

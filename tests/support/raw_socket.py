@@ -23,7 +23,7 @@ Header = tuple[str, str | bytes]
 
 
 @dataclass(frozen=True)
-class Refusal(Exception):
+class RefusalError(Exception):
     """The HTTP answer of a handshake that did not end in 101."""
 
     status: int
@@ -73,7 +73,7 @@ class RawSocket:
         *headers: Header,
         receive_buffer: int | None = None,
     ) -> Self:
-        """Connect as the agent `hostname`, with more `headers`. Raises Refusal.
+        """Connect as the agent `hostname`, with more `headers`. Raises RefusalError.
 
         `receive_buffer`: bytes that the kernel takes for a peer that does not read; by default many.
         """
@@ -82,7 +82,7 @@ class RawSocket:
 
     @classmethod
     async def upgrade(cls, url: str, headers: list[Header], *, receive_buffer: int | None = None) -> Self:
-        """Send an upgrade request with just these headers beside those of RFC 6455. Raises Refusal."""
+        """Send an upgrade request with just these headers beside those of RFC 6455. Raises RefusalError."""
         at = urlsplit(url)
         connection = socket.socket()
         if receive_buffer is not None:
@@ -90,7 +90,9 @@ class RawSocket:
         connection.setblocking(False)
         await asyncio.get_running_loop().sock_connect(connection, (at.hostname, at.port))
         raw = cls(*await asyncio.open_connection(sock=connection, limit=2**16))
-        lines = [f"GET {at.path} HTTP/1.1\r\nHost: {at.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n".encode()]
+        lines = [
+            f"GET {at.path} HTTP/1.1\r\nHost: {at.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n".encode()
+        ]
         lines += [b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ", base64.b64encode(os.urandom(16)), b"\r\n"]
         for name, value in headers:
             lines += [name.encode(), b": ", value if isinstance(value, bytes) else value.encode(), b"\r\n"]
@@ -161,4 +163,4 @@ class RawSocket:
                 self.cut()
                 raise
         self.cut()
-        raise Refusal(status, headers, body)
+        raise RefusalError(status, headers, body)

@@ -1,5 +1,7 @@
 """What tests of the agents' side do with a control plane: connect agents of every kind to it, and ask it things."""
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from tests.support.app import AGENT_TOKEN, WEB, Answer, Site
@@ -33,6 +35,19 @@ class Fleet(Site):
         """Return a raw socket that was admitted as the agent `hostname`."""
         raw = await RawSocket.open(self.ws_url, AGENT_TOKEN, hostname, *headers, **options)
         return await self.agents.enter_async_context(raw)
+
+    async def until(self, holds: Callable[[], bool], within_seconds: float = 20) -> None:
+        """Wait until `holds()`, asked again after each answer of the control plane."""
+        async with asyncio.timeout(within_seconds):
+            while not holds():
+                await self.get("/health")
+
+    async def offline(self, hostname: str) -> Answer:
+        """Return an agent's row once it says that the agent is gone."""
+        async with asyncio.timeout(20):
+            while (row := await self.row(hostname))["status"] != "offline":
+                pass
+        return row
 
     async def row(self, hostname: str) -> Answer:
         """Return an agent as the API shows it."""

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from tests.support.app import AGENT_TOKEN
-from tests.support.raw_socket import Header, RawSocket, Refusal
+from tests.support.raw_socket import Header, RawSocket, RefusalError
 from tests.ws.conftest import OpenFleet
 from tests.ws.fleet import Fleet
 
@@ -12,8 +12,8 @@ TOKEN: Header = ("Authorization", f"Bearer {AGENT_TOKEN}")
 HOST: Header = ("X-Agent-Hostname", "host-1")
 
 
-async def refusal(fleet: Fleet, *headers: Header) -> Refusal:
-    with pytest.raises(Refusal) as refused:
+async def refusal(fleet: Fleet, *headers: Header) -> RefusalError:
+    with pytest.raises(RefusalError) as refused:
         await RawSocket.upgrade(fleet.ws_url, list(headers))
     assert fleet.plane.manager.connected_count == 0
     return refused.value
@@ -120,8 +120,7 @@ async def test_an_agent_is_known_by_what_its_handshake_says(fleet: Fleet) -> Non
     assert row["last_seen"] >= row["created_at"]
     before.reconnect = False
     before.drop()
-    while (await fleet.row("web-1"))["status"] != "offline":
-        pass
+    await fleet.offline("web-1")
     await fleet.joined("web-1", version="1.2.4")
     again = await fleet.row("web-1")
     assert (again["id"], again["version"], again["status"]) == (row["id"], "1.2.4", "online")
