@@ -7,6 +7,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError
 
 from control_plane.core.startup import StartupError
@@ -30,7 +31,7 @@ def migrate(url: str) -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except DatabaseError as error:
-        raise StartupError(f"The database {url} cannot be opened: {error.orig}.") from error
+        raise StartupError(f"The database {_place(url)} cannot be opened: {error.orig}.") from error
     finally:
         engine.dispose()
 
@@ -40,6 +41,11 @@ def current_revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
+def _place(url: str) -> str:
+    """Return where the database is in a form that means the same wherever the operator reads it."""
+    return str(Path(make_url(url).database or "").resolve())
+
+
 def _refuse_newer(connection: Connection, url: str) -> None:
     revision = current_revision(connection)
     config = Config()
@@ -47,6 +53,6 @@ def _refuse_newer(connection: Connection, url: str) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if revision is not None and revision not in known:
         raise StartupError(
-            f"The database {url} was written by a newer control plane (schema revision {revision}): "
+            f"The database {_place(url)} was written by a newer control plane (schema revision {revision}): "
             "install that version again, or restore a backup made with this one."
         )
