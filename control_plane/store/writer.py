@@ -8,6 +8,7 @@ item fails alone. Nothing is acknowledged before its commit.
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -22,6 +23,12 @@ MAX_WAITING = 20_000
 """Changes that may wait for a commit: seconds of work, so that callers are refused rather than kept for minutes."""
 MAX_BATCH = 500
 """Items in one commit: bounds how long the first of them waits for the last."""
+
+BUSY_BATCH = 8
+GATHER_SECONDS = 0.005
+"""When the last commit was of this many, the next waits so long for company. It costs a caller among dozens five
+milliseconds and saves a fifth of the CPU a change takes: fewer commits, and no two threads fighting for Python's
+lock while the event loop still takes requests in. A caller alone never waits."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -79,7 +86,10 @@ class Writer:
 
     def _run(self) -> None:
         with self._engine.connect() as connection:
+            batch: list[_Waiting] = []
             while (first := self._queue.get()) is not None:
+                if len(batch) >= BUSY_BATCH:
+                    time.sleep(GATHER_SECONDS)
                 batch, closing = self._drain(first)
                 outcomes = self._commit(connection, batch)
                 self._loop.call_soon_threadsafe(self._settle, batch, outcomes)
