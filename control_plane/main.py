@@ -47,6 +47,7 @@ def create_app(settings: Settings, secrets: Secrets) -> FastAPI:
         lifespan=partial(_lifespan, settings=settings),
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # clients do not follow them with a body, and would be told nothing
         # Its telemetry asks the environment anew at every request whether anybody wants it.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )

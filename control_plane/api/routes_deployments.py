@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import Query, Request, Response
-from fastapi.responses import PlainTextResponse
 
 from control_plane.api.auth import DirectRoute, protected_router
 from control_plane.api.json_body import body_document, read_body
@@ -47,6 +46,14 @@ from control_plane.operations.jobs import wait_for_job
 from control_plane.store import deployments
 
 router = protected_router(tags=["Deployments"])
+
+
+class YamlResponse(Response):
+    """Bytes that are YAML (RFC 9512)."""
+
+    media_type = "application/yaml"
+
+
 hot_router = protected_router(tags=["Deployments"], route_class=DirectRoute)
 
 
@@ -160,10 +167,10 @@ async def get_deployment(plane: Plane, deployment_id: RowId) -> DeploymentDetail
     "/deployments/{deployment_id}/compose",
     operation_id="get_compose_file",
     summary="Return the Compose file as it was sent",
-    response_class=PlainTextResponse,
+    response_class=YamlResponse,
     responses=problem_responses(DeploymentNotFoundError),
 )
-async def get_compose_file(plane: Plane, deployment_id: RowId) -> PlainTextResponse:
+async def get_compose_file(plane: Plane, deployment_id: RowId) -> YamlResponse:
     """Return the very bytes that were deployed."""
     source = await plane.store.read(deployments.get_compose_source, deployment_id)
-    return PlainTextResponse(source, media_type="application/yaml")
+    return YamlResponse(source)
