@@ -26,7 +26,7 @@ def shape(database: Path) -> dict[str, object]:
     indexes = {
         name: re.sub(r'[\s"()]+', " ", statement) for kind, name, statement in sql(database, OBJECTS) if kind == "index"
     }
-    kept = [row for row in sql(database, COLUMNS) if row[0] != "alembic_version"]
+    kept = [row for row in sql(database, COLUMNS) if row[0] not in {"alembic_version", "sqlite_sequence"}]
     unique = "SELECT t.name, i.name, i.origin FROM sqlite_master t, pragma_index_list(t.name) i"
     unique += " WHERE i.origin != 'c' AND t.name != 'alembic_version'"
     return {"columns": kept, "indexes": indexes, "constraints": sorted(sql(database, unique))}
