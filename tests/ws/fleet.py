@@ -42,6 +42,10 @@ class Fleet(Site):
             while not holds():
                 await self.get("/health")
 
+    async def counted(self, outcome: str, at_least: int) -> None:
+        """Wait until so many answers came to this outcome."""
+        await self.until(lambda: self.counts.get(outcome, 0) >= at_least)
+
     async def offline(self, hostname: str) -> Answer:
         """Return an agent's row once it says that the agent is gone."""
         async with asyncio.timeout(20):

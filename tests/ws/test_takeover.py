@@ -5,8 +5,10 @@ import asyncio
 import pytest
 
 from control_plane.fleet import manager
+from tests.support.app import AGENT_TOKEN
+from tests.support.go_agent import GoAgent
 from tests.support.raw_socket import RawSocket, RefusalError
-from tests.ws.fleet import AGENT_TOKEN, Fleet
+from tests.ws.fleet import Fleet
 
 BIG = "services:\n  web:\n    image: nginx\n" + "".join(f"    # {'x' * 100}\n" for _ in range(2_000))
 """A deploy whose command does not fit in the buffers of a peer that reads nothing, on a link with small ones."""
@@ -25,8 +27,13 @@ async def fill_buffer(fleet: Fleet, stalled: RawSocket) -> None:
             return
         job = await fleet.start(f"filler-{n}", BIG)
         stalled.say(job, "IN_PROGRESS")
-        await fleet.until(lambda n=n: fleet.counts.get("moved", 0) > n)
+        await fleet.counted("moved", n + 1)
     pytest.fail("the buffer of the peer that does not read never filled")
+
+
+async def verdict(rival: GoAgent) -> None:
+    """Wait until an agent is in, or was refused often enough to know that it will not be."""
+    await rival.until(lambda: rival.is_connected or len(rival.refusals) >= 3, "a verdict")
 
 
 async def test_a_live_incumbent_keeps_its_hostname_and_goes_on_working(fleet: Fleet) -> None:
@@ -99,7 +106,7 @@ async def test_of_newcomers_at_the_same_instant_one_wins_and_keeps_winning(fleet
     for rival in rivals:
         await fleet.agents.enter_async_context(rival)
     for rival in rivals:
-        await rival.until(lambda rival=rival: rival.is_connected or len(rival.refusals) >= 3, "a verdict")
+        await verdict(rival)
     winners = [rival for rival in rivals if rival.is_connected]
     assert len(winners) == 1
     for n in range(5):

@@ -1,0 +1,174 @@
+"""What becomes of answers: progress is shown as it comes, forgeries change nothing, and a flood ends in 1008."""
+
+import asyncio
+import json
+
+import pytest
+
+from control_plane.operations import results
+from tests.support.raw_socket import TEXT, RawSocket, frame
+from tests.ws.fleet import Fleet
+
+MIB = 1024 * 1024
+
+
+async def sent(fleet: Fleet, raw: RawSocket, project: str = "web", hostname: str = "host-1") -> str:
+    """Have a deploy sent to the agent of `raw`; return the job's id."""
+    job = await fleet.start(project, agent_id=(await fleet.row(hostname))["id"])
+    assert (await raw.command())["id"] == job
+    return job
+
+
+async def test_progress_appends_and_is_shown_while_the_job_runs(fleet: Fleet) -> None:
+    raw = await fleet.raw()
+    job = await sent(fleet, raw)
+    lines = [f"Pulling layer {n}\n" for n in range(100)]
+    for n, line in enumerate(lines):
+        raw.say(job, "IN_PROGRESS", line)
+        if n % 40 == 0:
+            async with asyncio.timeout(10):
+                while line not in (shown := await fleet.get(f"/jobs/{job}"))["logs"]:
+                    pass
+            assert shown["status"] == "in_progress"
+            assert shown["logs"] == "".join(lines[: n + 1])
+    raw.say(job, "COMPLETED", "Started")
+    ended = await fleet.over(job)
+    assert ended["logs"] == "".join(lines) + "Started"
+
+
+async def test_a_whole_log_takes_the_place_of_what_was_streamed(fleet: Fleet) -> None:
+    raw = await fleet.raw()
+    job = await sent(fleet, raw)
+    for n in range(5):
+        raw.say(job, "IN_PROGRESS", f"piece {n}\n")
+    raw.say(job, "FAILED", "piece 0\nand the rest", error="exit status 1", whole_log=True)
+    ended = await fleet.over(job)
+    assert (ended["status"], ended["reason"], ended["error"]) == ("failed", "agent_error", "exit status 1")
+    assert ended["logs"] == "piece 0\nand the rest"
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_log_is_kept_up_to_1_mib_and_its_middle_cut(fleet: Fleet, streamed: bool) -> None:
+    raw = await fleet.raw()
+    job = await sent(fleet, raw)
+    pieces = [f"{n:06d} " + "é" * 500 + "\n" for n in range(3000)]
+    if streamed:
+        for piece in range(0, 3000, 100):
+            raw.say(job, "IN_PROGRESS", "".join(pieces[piece : piece + 100]))
+        raw.say(job, "COMPLETED", "the end")
+    else:
+        raw.say(job, "COMPLETED", "".join(pieces) + "the end")
+    logs = (await fleet.over(job))["logs"]
+    assert MIB - 10_000 < len(logs.encode()) <= MIB
+    assert logs.startswith("000000 ")
+    assert logs.endswith("\nthe end")
+    assert "bytes cut" in logs
+
+
+async def test_a_log_of_exactly_1_mib_is_kept_whole(fleet: Fleet) -> None:
+    raw = await fleet.raw()
+    job = await sent(fleet, raw)
+    raw.say(job, "COMPLETED", "x" * MIB)
+    assert (await fleet.over(job))["logs"] == "x" * MIB
+
+
+@pytest.mark.parametrize("status", ["IN_PROGRESS", "COMPLETED", "FAILED", "QUEUED"])
+async def test_an_answer_for_what_the_agent_was_never_sent_changes_nothing(fleet: Fleet, status: str) -> None:
+    victim, forger = await fleet.raw("victim"), await fleet.raw("forger")
+    running = await sent(fleet, victim, "web", "victim")
+    never_sent = await fleet.start("web", agent_id=(await fleet.row("victim"))["id"])
+    victim.say(running, "IN_PROGRESS", "mine")
+    await fleet.counted("moved", 1)
+    before = await fleet.stored()
+    for job in (running, never_sent, "unknown", "00000000-0000-7000-8000-000000000000", "x" * 200):
+        forger.say(job, status, "forged", error="forged" if status == "FAILED" else "")
+    victim.say(never_sent, status, "too early")
+    if status == "QUEUED":
+        await fleet.counted("unknown", 1)
+    else:
+        await fleet.counted("forged", 3)
+        await fleet.counted("unknown", 3)
+    assert await fleet.stored() == before
+    assert "forged" not in json.dumps([await fleet.get(f"/jobs/{job}") for job in (running, never_sent)])
+    victim.say(running, "COMPLETED", "true")
+    assert (await victim.command())["id"] == never_sent
+    assert (await fleet.over(running))["logs"] == "mine\ntrue"
+
+
+async def test_an_agent_that_has_the_same_project_cannot_answer_for_anothers(fleet: Fleet) -> None:
+    first, second = await fleet.raw("first"), await fleet.raw("second")
+    mine, yours = await sent(fleet, first, "web", "first"), await sent(fleet, second, "web", "second")
+    second.say(mine, "COMPLETED", "not yours to say")
+    second.say(yours, "COMPLETED", "mine")
+    assert (await fleet.over(yours))["status"] == "completed"
+    assert (await fleet.get(f"/jobs/{mine}"))["status"] == "queued"
+    first.say(mine, "FAILED", error="no space left on device")
+    assert (await fleet.over(mine))["error"] == "no space left on device"
+
+
+async def test_the_first_final_answer_wins(fleet: Fleet) -> None:
+    raw = await fleet.raw()
+    job = await sent(fleet, raw)
+    raw.say(job, "COMPLETED", "first")
+    ended = await fleet.over(job)
+    for status in ("FAILED", "IN_PROGRESS", "COMPLETED"):
+        raw.say(job, status, "second", error="second")
+        await fleet.counted("late", ("FAILED", "IN_PROGRESS", "COMPLETED").index(status) + 1)
+    assert await fleet.get(f"/jobs/{job}") == ended
+
+
+def flood_of(what: str, job: str) -> bytes:
+    message = {"IN_PROGRESS": f'{{"job_id": "{job}", "status": "IN_PROGRESS", "logs": "x"}}'}
+    message["unknown"] = '{"job_id": "unknown", "status": "FAILED", "logs": ""}'
+    message["QUEUED"] = f'{{"job_id": "{job}", "status": "QUEUED", "logs": ""}}'
+    message["no JSON"] = "x"
+    return frame(TEXT, message[what].encode())
+
+
+@pytest.mark.parametrize("what", ["IN_PROGRESS", "unknown", "QUEUED", "no JSON"])
+async def test_a_flood_is_closed_with_1008_and_others_do_not_notice(fleet: Fleet, what: str) -> None:
+    good = await fleet.joined("good")
+    raw = await fleet.raw("flooder")
+    job = await sent(fleet, raw, "web", "flooder")
+    loop = asyncio.get_running_loop()
+
+    async def pour() -> None:
+        block = flood_of(what, job) * 1000
+        try:
+            while True:
+                raw.writer.write(block)
+                await raw.writer.drain()
+                await asyncio.sleep(0.02)  # 50,000 a second
+        except (ConnectionError, RuntimeError):  # uvloop says so of a transport that was closed
+            pass
+
+    async def deploy_meanwhile() -> float:
+        slowest = 0.0
+        for n in range(20):
+            began = loop.time()
+            assert (await fleet.deploy(f"p-{n}", agent_id=1))["status"] == "completed"
+            slowest = max(slowest, loop.time() - began)
+        return slowest
+
+    pouring = asyncio.create_task(pour())
+    deploys = asyncio.create_task(deploy_meanwhile())
+    began = loop.time()
+    assert await raw.closed() == (1008, "too many messages")
+    await pouring
+    assert loop.time() - began < 4
+    assert await deploys < 1.0
+    assert (good.connections, good.closes) == (1, [])
+    await fleet.offline("flooder")
+    again = await fleet.raw("flooder")
+    again.say(job, "COMPLETED", "after all")
+    assert (await fleet.over(job))["status"] == "completed"
+
+
+async def test_as_many_messages_as_a_busy_agent_sends_are_no_flood(fleet: Fleet) -> None:
+    raw = await fleet.raw()
+    job = await sent(fleet, raw)
+    for n in range(results.MAX_MESSAGES_PER_SECOND - 10):
+        raw.say(job, "IN_PROGRESS", f"{n}\n")
+    raw.say(job, "COMPLETED")
+    logs = (await fleet.over(job))["logs"]
+    assert logs.split() == [str(n) for n in range(results.MAX_MESSAGES_PER_SECOND - 10)]
