@@ -58,10 +58,11 @@ _OPEN: Final = object()
 class _Frame:
     """A mapping or list whose end has not come yet."""
 
-    __slots__ = ("anchor", "height", "key", "marks", "merges", "reset", "size", "start", "value")
+    __slots__ = ("anchor", "height", "items", "key", "marks", "merges", "reset", "size", "start", "value")
 
     def __init__(self, value: Any, anchor: str | None, *, reset: bool, start: Any) -> None:
         self.value = value
+        self.items: list[Any] | None = value if type(value) is list else None
         self.marks: Any = {} if type(value) is dict else []
         self.key: Any = _NO_KEY
         self.merges: list[Any] | None = None
@@ -115,17 +116,36 @@ class _Reader:
 
     def _scalar(self, event: ScalarEvent) -> None:
         value: Any = event.value
+        tag = event.tag
         weight = 1 + len(value) // _WEIGHT_LENGTH
-        self._count(event, weight)
+        self.nodes += weight
+        if self.nodes > MAX_NODES:
+            raise self._too_many(event)
         if weight > 1 and len(value) > MAX_SCALAR_LENGTH:
             raise self._bad(event, f"is longer than {MAX_SCALAR_LENGTH} characters: shorten it")
         if event.implicit[0]:
             value = _MERGE if value == "<<" and self._wants_key() else self._plain(event)
-        elif event.tag is not None and event.tag not in _TEXT_TAGS:
+        elif tag is not None and tag not in _TEXT_TAGS:
             value = self._tagged(event)
         if event.anchor:
             self.anchors[event.anchor] = ("<<" if value is _MERGE else value, weight, 0)
-        self._put(event, value, weight, reset=event.tag == _RESET)
+        stack = self.stack
+        if not stack or tag == _RESET:
+            self._put(event, value, weight, reset=tag == _RESET)
+            return
+        # What `_put` does for a value without inner ones, which nearly all are, without the call.
+        frame = stack[-1]
+        frame.size += weight
+        if frame.items is not None:
+            frame.items.append(value)
+            frame.marks.append(event.start_mark)
+        elif frame.key is _NO_KEY:
+            self._start_entry(event, frame, value)
+        elif frame.key is _MERGE:
+            frame.key, frame.merges = _NO_KEY, [value]
+        else:
+            frame.value[frame.key] = value
+            frame.key = _NO_KEY
 
     def _plain(self, event: ScalarEvent) -> Any:
         value = resolve_plain(event.value)
@@ -198,9 +218,9 @@ class _Reader:
         frame.size += size
         if height >= frame.height:
             frame.height = height + 1
-        if type(frame.value) is list:
+        if frame.items is not None:
             if not reset:
-                frame.value.append(value)
+                frame.items.append(value)
                 frame.marks.append(mark or event.start_mark)
         elif frame.key is _NO_KEY:
             self._start_entry(event, frame, value)
@@ -239,12 +259,12 @@ class _Reader:
         if not self.stack:
             return False
         frame = self.stack[-1]
-        return type(frame.value) is dict and frame.key is _NO_KEY
+        return frame.items is None and frame.key is _NO_KEY
 
     def _count(self, event: Event, nodes: int) -> None:
         self.nodes += nodes
         if self.nodes > MAX_NODES:
-            raise self._bad(event, f"makes more than {MAX_NODES} values, aliases expanded: use fewer")
+            raise self._too_many(event)
 
     def _path(self) -> Path:
         parts: list[str | int] = []
@@ -257,6 +277,9 @@ class _Reader:
 
     def _bad(self, event: Event, reason: str) -> InvalidComposeFileError:
         return invalid([problem(self._path(), reason, line_column(event.start_mark))])
+
+    def _too_many(self, event: Event) -> InvalidComposeFileError:
+        return self._bad(event, f"makes more than {MAX_NODES} values, aliases expanded: use fewer")
 
     def _too_deep(self, event: Event) -> InvalidComposeFileError:
         return self._bad(event, f"is nested more than {MAX_DEPTH} deep: flatten it")
