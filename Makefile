@@ -10,7 +10,7 @@ help:  ## Say what can be done here
 run: $(VENV)/.runtime  ## Start the control plane
 	$(PYTHON) run.py
 
-demo: $(VENV)/.runtime  ## Deploy, ask for status and stop a small project through one agent
+demo: $(VENV)/.dev  ## Deploy, ask for status and stop a small project through one agent
 	$(PYTHON) -m examples.demo
 
 test: $(VENV)/.dev  ## Run all tests that this machine can run
