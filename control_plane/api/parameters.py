@@ -31,7 +31,8 @@ async def project_name(
 
 Plane = Annotated[ControlPlane, Depends(control_plane)]
 ProjectName = Annotated[str, Depends(project_name)]
-RowId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+AgentInPath = Annotated[int, Path(ge=1, le=LARGEST_ID, description="An agent's id.", examples=[1])]
+DeploymentInPath = Annotated[int, Path(ge=1, le=LARGEST_ID, description="A deployment's id.", examples=[1])]
 JobId = Annotated[str, Path(max_length=200, description="A job's id.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="The most rows to return.")]
 Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")]

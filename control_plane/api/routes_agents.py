@@ -6,7 +6,7 @@ from fastapi import Query
 
 from control_plane.api.auth import protected_router
 from control_plane.api.outcomes import query_answer
-from control_plane.api.parameters import Cursor, Limit, Plane, RowId, Wait, number_from
+from control_plane.api.parameters import AgentInPath, Cursor, Limit, Plane, Wait, number_from
 from control_plane.api.problem_types import problem_responses
 from control_plane.api.schemas import AgentOut, AgentPage, QueryAnswer
 from control_plane.core.errors import AgentNotConnectedError, AgentNotFoundError, StorageFullError
@@ -56,7 +56,7 @@ async def list_agents(
     summary="Show one agent",
     responses=problem_responses(AgentNotFoundError),
 )
-async def get_agent(plane: Plane, agent_id: RowId) -> AgentOut:
+async def get_agent(plane: Plane, agent_id: AgentInPath) -> AgentOut:
     """Show an agent, connected or not."""
     return agent_out(plane, await plane.store.read(agents.get_agent, agent_id))
 
@@ -67,6 +67,6 @@ async def get_agent(plane: Plane, agent_id: RowId) -> AgentOut:
     summary="Ask an agent how it is",
     responses=problem_responses(AgentNotFoundError, AgentNotConnectedError, StorageFullError),
 )
-async def check_agent_health(plane: Plane, agent_id: RowId, wait: Wait = 10) -> QueryAnswer:
+async def check_agent_health(plane: Plane, agent_id: AgentInPath, wait: Wait = 10) -> QueryAnswer:
     """Send HEALTH_CHECK and answer with what the agent says; callers at the same time share one question."""
     return await query_answer(plane, await ask_health(plane, agent_id), wait)

@@ -10,15 +10,16 @@ from control_plane.api.outcomes import outcome_of
 from control_plane.api.parameters import (
     AgentFilter,
     Cursor,
+    DeploymentInPath,
     Limit,
     Plane,
     ProjectFilter,
-    RowId,
     Wait,
     number_from,
 )
 from control_plane.api.problem_types import problem_responses
 from control_plane.api.schemas import (
+    EXAMPLE_COMPOSE,
     DeployAnswer,
     DeploymentDetail,
     DeploymentOut,
@@ -158,7 +159,7 @@ async def list_deployments(
     summary="Show one deployment",
     responses=problem_responses(DeploymentNotFoundError),
 )
-async def get_deployment(plane: Plane, deployment_id: RowId) -> DeploymentDetail:
+async def get_deployment(plane: Plane, deployment_id: DeploymentInPath) -> DeploymentDetail:
     """Show a deployment with the end of its last command's log."""
     return DeploymentDetail.model_validate(await plane.store.read(deployments.get_deployment, deployment_id))
 
@@ -168,9 +169,12 @@ async def get_deployment(plane: Plane, deployment_id: RowId) -> DeploymentDetail
     operation_id="get_compose_file",
     summary="Return the Compose file as it was sent",
     response_class=YamlResponse,
-    responses=problem_responses(DeploymentNotFoundError),
+    responses={
+        200: {"content": {YamlResponse.media_type: {"schema": {"type": "object"}, "example": EXAMPLE_COMPOSE}}},
+        **problem_responses(DeploymentNotFoundError),
+    },
 )
-async def get_compose_file(plane: Plane, deployment_id: RowId) -> YamlResponse:
+async def get_compose_file(plane: Plane, deployment_id: DeploymentInPath) -> YamlResponse:
     """Return the very bytes that were deployed."""
     source = await plane.store.read(deployments.get_compose_source, deployment_id)
     return YamlResponse(source)

@@ -3,6 +3,7 @@
 Invariant: names here are a promise to callers; fields may be added, none renamed or taken away.
 """
 
+import base64
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -81,7 +82,17 @@ class DeployRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"project_name": "hello", "compose_file": EXAMPLE_COMPOSE}]},
+        json_schema_extra={
+            "examples": [
+                {"project_name": "hello", "compose_file": EXAMPLE_COMPOSE},
+                {
+                    "project_name": "hello",
+                    "compose_file_base64": base64.b64encode(EXAMPLE_COMPOSE.encode()).decode(),
+                    "when_offline": "queue",
+                    "timeout_seconds": 1800,
+                },
+            ]
+        },
     )
 
     project_name: str = Field(

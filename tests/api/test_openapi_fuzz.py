@@ -1,0 +1,64 @@
+"""Requests that schemathesis makes from the OpenAPI document, valid and not: each is answered as the document says."""
+
+import asyncio
+from typing import Any
+
+import schemathesis
+from schemathesis.config import SchemathesisConfig
+from schemathesis.engine import Status, StopReason, events, from_schema
+
+from tests.support.app import API_TOKEN, Site, contract
+from tests.support.go_agent import GoAgent
+
+MAX_SECONDS = 35
+CONFIG: dict[str, Any] = {
+    "max-time": MAX_SECONDS,
+    "headers": {"Authorization": f"Bearer {API_TOKEN}"},
+    "request-timeout": 20,
+    "generation": {"max-examples": 15, "database": "none"},
+    "checks": {
+        "not_a_server_error": {"expected-statuses": ["2xx", "4xx", "503", "507"]},
+        # A Compose file that fits no schema of JSON's is refused, however valid the request around it is.
+        "positive_data_acceptance": {"enabled": False},
+    },
+}
+
+
+def run(url: str) -> tuple[list[str], set[str], StopReason | None]:
+    """Return what schemathesis found wrong, which operations it tried, and why it ended."""
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=SchemathesisConfig.from_dict(CONFIG))
+    wrong: list[str] = []
+    tried: set[str] = set()
+    stop_reason = None
+    for event in from_schema(schema).execute():
+        if isinstance(event, events.ScenarioFinished):
+            tried.update(node.value.operation.label for node in event.recorder.cases.values())
+            wrong += _failures(event)
+        elif isinstance(event, events.NonFatalError):
+            wrong.append(f"{event.label}: {event.value!r}")
+        elif isinstance(event, events.FatalError):
+            raise event.exception
+        elif isinstance(event, events.EngineFinished):
+            stop_reason = event.stop_reason
+    return wrong, tried, stop_reason
+
+
+def _failures(event: events.ScenarioFinished) -> list[str]:
+    return [
+        f"{event.recorder.label} [{check.name}]\n{check.failure_info.failure}\n{check.failure_info.code_sample}"
+        for checks in event.recorder.checks.values()
+        for check in checks
+        if check.status is Status.FAILURE and check.failure_info is not None
+    ]
+
+
+async def test_every_request_that_the_document_allows_or_forbids_is_answered_as_it_says(
+    site: Site, agent: GoAgent
+) -> None:
+    await site.deploy("hello")
+    wrong, tried, stop_reason = await asyncio.to_thread(run, site.url)
+    assert not wrong, "\n\n".join(dict.fromkeys(wrong))
+    assert stop_reason in {StopReason.COMPLETED, StopReason.MAX_TIME}
+    operations = {f"{method.upper()} {path}" for path, item in contract().document["paths"].items() for method in item}
+    assert tried == operations
+    assert (await site.get("/health"))["connected_agents"] == 1
