@@ -5,6 +5,7 @@ change; what newer agents say beyond it is optional and marked so. Nothing here 
 """
 
 import json
+import math
 from enum import IntEnum, StrEnum
 from typing import Any, Literal
 
@@ -107,6 +108,10 @@ class Response(BaseModel):
     """Optional, newer agents: `logs` is the job's whole log and replaces what was streamed before."""
 
 
+_UNREADABLE = frozenset({"json_invalid", "string_unicode"})
+"""Pydantic's names for text that its JSON reader does not take, a lone surrogate in it included."""
+
+
 class BadMessageError(ValueError):
     """A frame's text is not a message of this protocol; the text says why."""
 
@@ -148,14 +153,17 @@ def decode_response(text: str) -> Response:
     than Python converts become null.
     """
     try:
-        return Response.model_validate_json(text)
+        response = Response.model_validate_json(text)
     except ValidationError as strict:
-        if strict.errors(include_url=False, include_input=False)[0]["type"] != "json_invalid":
+        if strict.errors(include_url=False, include_input=False)[0]["type"] not in _UNREADABLE:
             raise BadMessageError(_first_reason(strict)) from None
+    else:
+        if response.data is not None:  # That reader takes NaN and 1e999 for numbers.
+            response.data = _plain(response.data)
+        return response
     try:
-        readable = text.encode("utf-8", "replace").decode()
-        document = json.loads(readable, parse_constant=lambda _: None, parse_int=_integer)
-        return Response.model_validate(_without_surrogates(document))
+        document = json.loads(text, parse_constant=lambda _: None, parse_int=_integer)
+        return Response.model_validate(_plain(document))
     except ValidationError as error:
         raise BadMessageError(_first_reason(error)) from None
     except (ValueError, RecursionError) as error:
@@ -166,14 +174,15 @@ def _integer(digits: str) -> int | None:
     return int(digits) if len(digits) <= MAX_DIGITS else None
 
 
-def _without_surrogates(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    """Return a value read from JSON without lone surrogates and without numbers that JSON does not have."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
+        return [_plain(item) for item in value]
     if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
-    return value
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _first_reason(error: ValidationError) -> str:

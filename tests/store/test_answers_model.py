@@ -29,8 +29,9 @@ from tests.support.store import (
     sql,
 )
 
-AGENTS = st.sampled_from([1, 2])
-PROJECTS = st.sampled_from(["web", "shop"])
+AGENTS = st.sampled_from([1, 1, 1, 2])
+PROJECTS = st.sampled_from(["web", "web", "web", "shop"])
+"""Mostly one place, for there things meet."""
 FINAL = (JobStatus.COMPLETED, JobStatus.FAILED)
 TWO_RUNNING = """
 SELECT agent_id, project_name FROM deployment WHERE status = 'running' GROUP BY 1, 2 HAVING count(*) > 1
@@ -121,12 +122,14 @@ class Answers(RuleBasedStateMachine):
 
         self.store = self.run(opened())
 
-    @rule(target=jobs, agent=AGENTS, project=PROJECTS)
-    def deploy(self, agent: int, project: str) -> str:
+    @rule(target=jobs, agent=AGENTS, project=PROJECTS, send=st.booleans())
+    def deploy(self, agent: int, project: str, *, send: bool) -> str:
         new = new_deployment(project, agent)
         deployment = self.run(self.store.write(accept_deployments, new))
         self.model.deployments[deployment] = ("pending", None)
         self.model.jobs[new.job_id] = ModelJob(CommandType.DEPLOY_COMPOSE, (agent, project), deployment)
+        if send:
+            self.send(new.job_id, stale=False)
         return new.job_id
 
     @rule(target=jobs, earlier=jobs, kind=st.sampled_from([CommandType.STOP_COMPOSE, CommandType.STATUS]))
@@ -167,11 +170,12 @@ class Answers(RuleBasedStateMachine):
         """Answers of the right agent, of another one and of none; late, repeated, reordered, several in a commit."""
         self._tell([_answer(*pick, logs=f"{index}") for index, pick in enumerate(picks)], together=together)
 
-    @rule(job=jobs)
-    def finish_as_told(self, job: str) -> None:
-        known = self.model.jobs[job]
+    @rule(several=st.lists(jobs, min_size=1, max_size=4), together=st.booleans())
+    def finish_as_told(self, several: list[str], *, together: bool) -> None:
         steps = (JobStatus.IN_PROGRESS, JobStatus.IN_PROGRESS, JobStatus.COMPLETED)
-        self._tell([_answer(job, known.place[0], status) for status in steps], together=False)
+        agents = {job: self.model.jobs[job].place[0] for job in several}
+        for status in steps:
+            self._tell([_answer(job, agents[job], status) for job in agents], together=together)
 
     @rule(job=jobs)
     def cancel(self, job: str) -> None:
