@@ -11,10 +11,13 @@ from fastapi import FastAPI
 
 from control_plane import __version__
 from control_plane.api import routes_agents, routes_deployments, routes_jobs, routes_projects, routes_system
+from control_plane.api.auth import DirectRoute
 from control_plane.api.docs import install_docs
-from control_plane.api.edge import install_edge
+from control_plane.api.edge import edged, install_edge
+from control_plane.api.shortcuts import AppWithShortcuts
 from control_plane.bus.memory import MemoryBus
 from control_plane.config import Settings
+from control_plane.core import protocol
 from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.manager import ConnectionManager
 from control_plane.fleet.recorder import Recorder
@@ -40,7 +43,7 @@ Press **Authorize** and give your API token; then every route below can be tried
 
 def create_app(settings: Settings, secrets: Secrets) -> FastAPI:
     """Return the app for these settings. Its lifespan opens the database and raises StartupError if it cannot."""
-    app = FastAPI(
+    app = AppWithShortcuts(
         title="InstaDeploy control plane",
         description=DESCRIPTION,
         version=__version__,
@@ -56,10 +59,14 @@ def create_app(settings: Settings, secrets: Secrets) -> FastAPI:
     app.state.allowed_origins = settings.allowed_origins
     # Not include_router: it would match each request twice over, at a tenth of a deploy's cost. Hottest first.
     app.router.routes.extend(routes_deployments.hot_router.routes)
-    for routes in (endpoint, routes_deployments, routes_jobs, routes_projects, routes_agents, routes_system):
+    for routes in (routes_deployments, routes_jobs, routes_projects, routes_agents, routes_system):
         app.router.routes.extend(routes.router.routes)
     install_docs(app)
     install_edge(app, max_body_bytes=settings.max_body_bytes)
+    app.add_shortcut("websocket", protocol.PATH, endpoint.serve_agent)
+    for route in routes_deployments.hot_router.routes:
+        if isinstance(route, DirectRoute):
+            app.add_shortcut("http", route.path, edged(route.serve_plain, max_body_bytes=settings.max_body_bytes))
     return app
 
 

@@ -112,6 +112,16 @@ class DirectRoute(TokenFirstRoute):
 
         return direct
 
+    async def serve_plain(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request without a query, from outside of FastAPI; an ASGI app."""
+        request = StrictJsonRequest(scope, receive)
+        try:
+            check_token(request)
+            response: Response = await self.endpoint(request)
+        except Exception as error:
+            response = answer_for(request, error)
+        await response(scope, receive, send)
+
 
 def protected_router(**options: Any) -> APIRouter:
     """Return a router all of whose routes need the token. `options` are APIRouter's own."""

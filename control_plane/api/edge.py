@@ -44,6 +44,13 @@ def install_edge(
     app.add_middleware(EdgeMiddleware)
 
 
+def edged(
+    app: ASGIApp, *, max_body_bytes: int = DEFAULT_MAX_BODY_BYTES, max_body_seconds: float = DEFAULT_MAX_BODY_SECONDS
+) -> ASGIApp:
+    """Return `app`, which answers its own errors, inside the same edge."""
+    return EdgeMiddleware(BodyLimitMiddleware(app, max_bytes=max_body_bytes, max_seconds=max_body_seconds))
+
+
 class EdgeMiddleware:
     """Adds the headers; takes the caller's X-Request-ID if it is one, and leaves it in `request.state`."""
 

@@ -5,12 +5,12 @@ waiting for anything, for uvicorn reads nothing more of a socket, pings included
 """
 
 import structlog
-from fastapi import APIRouter, WebSocket
 from starlette.responses import JSONResponse
-from starlette.websockets import WebSocketDisconnect
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from control_plane.core.errors import ControlPlaneError, HostnameTakenError
-from control_plane.core.protocol import PATH, BadMessageError, CloseCode, decode_response
+from control_plane.core.protocol import BadMessageError, CloseCode, decode_response
 from control_plane.fleet.session import AgentSession
 from control_plane.operations import results
 from control_plane.operations.context import ControlPlane
@@ -18,13 +18,15 @@ from control_plane.ws.close_codes import close_for
 from control_plane.ws.handshake import RefusedError, identify
 from control_plane.ws.socket import AgentSocket, oversized_start
 
-router = APIRouter()
 log = structlog.get_logger()
 
 
-@router.websocket(PATH)
-async def agent_socket(websocket: WebSocket) -> None:
-    """Serve one agent's connection."""
+async def serve_agent(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve one agent's connection; an ASGI app."""
+    await _serve(WebSocket(scope, receive, send))
+
+
+async def _serve(websocket: WebSocket) -> None:
     plane: ControlPlane = websocket.app.state.control_plane
     try:
         session, has_work = await _admit(websocket, plane)
