@@ -12,7 +12,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from types import FrameType
 
 import structlog
@@ -26,6 +26,7 @@ from control_plane.core import protocol
 from control_plane.core.startup import StartupError
 from control_plane.logs import configure_logging
 from control_plane.main import create_app
+from control_plane.operations.draining import drain
 from control_plane.secrets import Secrets, resolve_secrets
 from control_plane.ws.socket import AgentSocketProtocol
 
@@ -93,8 +94,9 @@ def _run(settings: Settings, secrets: Secrets, listener: socket.socket, base_url
     _raise_open_files_limit()
     refusals: list[StartupError] = []
     try:
-        app = _guarded(create_app(settings, secrets), refusals)
-        _Server(_uvicorn_config(app, settings), base_url).run(sockets=[listener])
+        app = create_app(settings, secrets)
+        config = _uvicorn_config(_guarded(app, refusals), settings)
+        _Server(config, base_url, lambda: drain(app.state.control_plane)).run(sockets=[listener])
     except StartupError as error:
         refusals.append(error)
     except SystemExit as ended:
@@ -132,11 +134,12 @@ def _uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server, which says where it is ready and ends a wanted stop with status 0."""
+    """Uvicorn's server, which says where it is ready, drains first, and ends a wanted stop with status 0."""
 
-    def __init__(self, config: uvicorn.Config, base_url: str) -> None:
+    def __init__(self, config: uvicorn.Config, base_url: str, drain: Callable[[], Awaitable[None]]) -> None:
         super().__init__(config)
         self._base_url = base_url
+        self._drain = drain
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         # What is imported by now lives as long as the process: no collection needs to walk it again.
@@ -145,6 +148,11 @@ class _Server(uvicorn.Server):
         gc.set_threshold(*GC_THRESHOLDS)
         await super().startup(sockets)
         log.info("listening", url=self._base_url, version=__version__)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Uvicorn closes all sockets at once, and tells the app only when every request has ended.
+        await self._drain()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)

@@ -30,6 +30,10 @@ class Bus(Protocol):
         """Wake everybody who waits for one of the ids. Never blocks."""
         ...
 
+    def wake_all(self) -> None:
+        """Wake everybody in this process, whatever they wait for. Never blocks."""
+        ...
+
     def subscribe(self, topic: Topic, id_: str) -> AbstractContextManager[Subscription]:
         """Listen for an id for the length of a `with` block; subscribe first, then read the store."""
         ...

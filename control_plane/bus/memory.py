@@ -36,6 +36,12 @@ class MemoryBus:
             for ear in self._ears.get((topic, id_), ()):
                 ear.event.set()
 
+    def wake_all(self) -> None:
+        """Wake everybody who waits for anything."""
+        for ears in self._ears.values():
+            for ear in ears:
+                ear.event.set()
+
     @contextmanager
     def subscribe(self, topic: Topic, id_: str) -> Iterator[Subscription]:
         """Listen for an id for the length of a `with` block."""

@@ -68,6 +68,8 @@ class Dispatcher:
         self._unread: set[int] = set()
         """Agents without a lane that were offered something; they read their queue when they connect."""
         self._closing = False
+        self._ended = asyncio.Event()
+        """Set when a job of a lane has ended."""
         recorder.on_finished(self.over)
 
     def attach(self, session: AgentSession, *, has_work: bool) -> None:
@@ -132,6 +134,19 @@ class Dispatcher:
         if agent is not None:
             agent.lane.over(job_id)
             self._run(agent)
+            self._ended.set()
+
+    @property
+    def awaited_count(self) -> int:
+        """How many commands were sent whose final answers are not here yet."""
+        waiting = sum(agent.lane.waiting_count for agent in self._agents.values())
+        return max(len(self._lanes) - waiting, 0)
+
+    async def all_answered(self) -> None:
+        """Return once no final answer is awaited."""
+        while self.awaited_count:
+            self._ended.clear()
+            await self._ended.wait()
 
     def running_jobs(self, session: AgentSession) -> list[str]:
         """Return the ids of deploys and stops that an agent may be running now."""

@@ -84,6 +84,11 @@ class Lane:
         return self._unacknowledged
 
     @property
+    def waiting_count(self) -> int:
+        """How many jobs wait."""
+        return len(self._waiting)
+
+    @property
     def has_waiting(self) -> bool:
         """Whether jobs wait, sendable now or not."""
         return bool(self._waiting)

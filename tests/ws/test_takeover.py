@@ -19,13 +19,14 @@ def quick_ping(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manager, "INCUMBENT_PING_SECONDS", 0.2)
 
 
-async def fill_buffer(fleet: Fleet, stalled: RawSocket) -> None:
+async def fill_buffer(fleet: Fleet, stalled: RawSocket, agent_id: int = 1) -> None:
     """Have commands sent to an agent that acknowledges and reads none, until they do not fit any more."""
-    (session,) = fleet.plane.manager.get_connected_agents()
+    session = fleet.plane.manager.find_session(agent_id)
+    assert session is not None
     for n in range(100):
         if not session.socket.writable:
             return
-        job = await fleet.start(f"filler-{n}", BIG)
+        job = await fleet.start(f"filler-{n}", BIG, agent_id=agent_id)
         stalled.say(job, "IN_PROGRESS")
         await fleet.counted("moved", n + 1)
     pytest.fail("the buffer of the peer that does not read never filled")

@@ -1,0 +1,226 @@
+"""Connections that end at bad moments: nothing runs twice, nothing that can still be answered is given up."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from control_plane.fleet import session
+from control_plane.fleet.reconcile import MAX_SENDS
+from control_plane.store.deployments import accept_deployments
+from control_plane.store.jobs import claim_jobs
+from tests.support.raw_socket import Header
+from tests.ws.conftest import OpenFleet
+from tests.ws.fleet import Fleet
+from tests.ws.test_takeover import fill_buffer
+
+RESEND: Header = ("X-Agent-Capabilities", "resend")
+
+
+def process(name: str) -> Header:
+    return ("X-Agent-Instance", name)
+
+
+@contextlib.asynccontextmanager
+async def cutting_claims(fleet: Fleet, how: str) -> AsyncIterator[None]:
+    """End the agent's connection in the instant between the commit of each send and its write."""
+    store = fleet.plane.store
+    real_write = store.write
+
+    async def write(change: Any, item: Any) -> Any:
+        result = await real_write(change, item)
+        if change is claim_jobs or (change is accept_deployments and item.sent_to is not None):
+            for each in fleet.plane.manager.get_connected_agents():
+                if how == "cut":
+                    each.socket.abort()
+                else:
+                    await fleet.plane.manager.disconnect(each)
+        return result
+
+    store.write = write  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        store.write = real_write  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("how", ["cut", "told"])
+async def test_a_command_whose_connection_ended_before_its_write_goes_out_on_the_next_one(
+    fleet: Fleet, how: str
+) -> None:
+    agent = await fleet.joined(reconnect=False)
+    async with cutting_claims(fleet, how):
+        job = await fleet.start("web")
+        await fleet.offline("host-1")
+    queued = await fleet.get(f"/jobs/{job}")
+    assert (queued["status"], queued["attempt"], queued["sent_at"]) == ("queued", 1, None)
+    assert agent.commands == []
+    again = await fleet.joined()
+    ended = await fleet.over(job)
+    assert (ended["status"], ended["attempt"]) == ("completed", 2)
+    assert [run.job_id for run in again.executions] == [job]
+
+
+async def test_after_three_sends_that_failed_the_job_fails_with_dispatch_failed(fleet: Fleet) -> None:
+    await fleet.joined(reconnect=False)
+    async with cutting_claims(fleet, "cut"):
+        job = await fleet.start("web")
+        for sends in range(1, MAX_SENDS + 1):
+            await fleet.offline("host-1")
+            assert (await fleet.get(f"/jobs/{job}"))["attempt"] == sends
+            await fleet.agents.enter_async_context(last := fleet.go_agent(reconnect=False))
+            await last.connected()
+    ended = await fleet.over(job)
+    assert (ended["status"], ended["reason"], ended["attempt"]) == ("failed", "dispatch_failed", MAX_SENDS)
+    assert last.commands == []
+    assert (await fleet.deploy("web"))["status"] == "completed"
+
+
+async def test_an_agent_that_reads_nothing_is_cut_and_what_was_not_written_goes_out_later(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert session.SEND_TIMEOUT_SECONDS == 30
+    monkeypatch.setattr(session, "SEND_TIMEOUT_SECONDS", 0.3)
+    good = await fleet.joined("good")
+    stalled = await fleet.raw("stalled", receive_buffer=4096)
+    await fill_buffer(fleet, stalled, agent_id=2)
+    unsent = await fleet.start("unsent", agent_id=2)
+    assert (await fleet.deploy("meanwhile", agent_id=1))["status"] == "completed"
+    await fleet.offline("stalled")
+    queued = await fleet.get(f"/jobs/{unsent}")
+    assert (queued["status"], queued["sent_at"]) == ("queued", None)
+    again = await fleet.joined("stalled")
+    assert (await fleet.over(unsent))["status"] == "completed"
+    assert [run.job_id for run in again.executions] == [unsent]
+    assert good.closes == []
+
+
+async def test_a_peer_that_answers_no_ping_is_shown_offline_in_time(open_fleet: OpenFleet) -> None:
+    fleet = await open_fleet(agent_ping_interval_seconds=0.2, agent_ping_timeout_seconds=0.3)
+    good = await fleet.joined("good")
+    frozen = await fleet.joined("frozen", reconnect=False)
+    frozen.freeze()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await fleet.offline("frozen")
+    assert loop.time() - began < 1.5
+    assert good.closes == []
+
+
+async def test_what_runs_when_the_connection_drops_is_not_sent_again_and_answers_on_a_later_one(fleet: Fleet) -> None:
+    agent = await fleet.joined()
+    agent.hold("web")
+    job = await fleet.start("web")
+    await agent.started(1)
+    for connection in range(2, 5):
+        agent.drop()
+        await agent.connected(connection)
+    behind = await fleet.start("web")
+    elsewhere = await fleet.deploy("other")
+    assert elsewhere["status"] == "completed"
+    assert (await fleet.get(f"/jobs/{behind}"))["attempt"] == 0
+    agent.release("web")
+    assert (await fleet.over(job))["status"] == "completed"
+    assert (await fleet.over(behind))["status"] == "completed"
+    runs = [run.job_id for run in agent.executions]
+    assert sorted(runs) == sorted({job, behind, elsewhere["job_id"]})
+    assert agent.overlaps() == []
+
+
+async def test_a_command_that_was_never_acknowledged_is_not_sent_again_to_an_agent_that_would_run_it_twice(
+    fleet: Fleet,
+) -> None:
+    first = await fleet.raw()
+    job = await fleet.start("web")
+    assert (await first.command())["id"] == job
+    first.cut()
+    await fleet.offline("host-1")
+    second = await fleet.raw()
+    other = await fleet.start("other")
+    assert (await second.command())["id"] == other
+    second.say(other, "IN_PROGRESS")
+    second.say(job, "COMPLETED", "it had come")
+    assert (await fleet.over(job))["attempt"] == 1
+
+
+@pytest.mark.parametrize("next_process", ["process-1", "process-2"])
+async def test_an_agent_that_knows_its_jobs_gets_an_unacknowledged_command_again(
+    fleet: Fleet, next_process: str
+) -> None:
+    first = await fleet.raw("host-1", process("process-1"), RESEND)
+    job = await fleet.start("web")
+    before = await first.command()
+    first.cut()
+    await fleet.offline("host-1")
+    second = await fleet.raw("host-1", process(next_process), RESEND)
+    assert await second.command() == before
+    second.say(job, "COMPLETED", "done")
+    ended = await fleet.over(job)
+    assert (ended["status"], ended["attempt"]) == ("completed", 2)
+
+
+async def test_an_acknowledged_command_is_awaited_from_the_same_process_and_asked_for_again_of_a_new_one(
+    fleet: Fleet,
+) -> None:
+    first = await fleet.raw("host-1", process("process-1"), RESEND)
+    job = await fleet.start("web")
+    await first.command()
+    first.say(job, "IN_PROGRESS", "working")
+    await fleet.counted("moved", 1)
+    first.cut()
+    await fleet.offline("host-1")
+    same = await fleet.raw("host-1", process("process-1"), RESEND)
+    probe = await fleet.start("probe")
+    assert (await same.command())["id"] == probe
+    same.say(probe, "COMPLETED")
+    await fleet.over(probe)
+    same.cut()
+    await fleet.offline("host-1")
+    new = await fleet.raw("host-1", process("process-2"), RESEND)
+    assert (await new.command())["id"] == job
+    new.say(job, "COMPLETED", "found in the journal")
+    assert (await fleet.over(job))["attempt"] == 2
+
+
+async def test_a_new_process_that_knows_no_jobs_fails_what_the_old_one_ran_at_once(fleet: Fleet) -> None:
+    first = await fleet.raw("host-1", process("process-1"))
+    job, behind = await fleet.start("web"), await fleet.start("web")
+    await first.command()
+    first.say(job, "IN_PROGRESS", "working")
+    await fleet.counted("moved", 1)
+    first.cut()
+    await fleet.offline("host-1")
+    second = await fleet.raw("host-1", process("process-2"))
+    lost = await fleet.over(job, wait=5)
+    assert (lost["status"], lost["reason"]) == ("failed", "agent_lost")
+    assert (await second.command())["id"] == behind
+    second.say(job, "COMPLETED", "too late")
+    await fleet.counted("late", 1)
+    assert (await fleet.get(f"/jobs/{job}"))["reason"] == "agent_lost"
+
+
+async def test_a_command_is_sent_three_times_at_most(fleet: Fleet) -> None:
+    raw = await fleet.raw("host-1", process("process-1"), RESEND)
+    job = await fleet.start("web")
+    for _ in range(MAX_SENDS):
+        assert (await raw.command())["id"] == job
+        raw.cut()
+        await fleet.offline("host-1")
+        raw = await fleet.raw("host-1", process("process-1"), RESEND)
+    probe = await fleet.start("probe")
+    assert (await raw.command())["id"] == probe
+    raw.say(job, "COMPLETED", "it had come three times")
+    assert (await fleet.over(job))["attempt"] == MAX_SENDS
+
+
+async def test_a_deploy_for_an_agent_that_is_away_goes_out_when_it_comes(fleet: Fleet) -> None:
+    agent = await fleet.joined()
+    agent.unplug()
+    await fleet.offline("host-1")
+    jobs = [await fleet.start(f"p-{n}", agent_id=1, when_offline="queue") for n in range(5)]
+    agent.plug_in()
+    for job in jobs:
+        assert (await fleet.over(job))["status"] == "completed"
+    assert [run.job_id for run in agent.executions] == jobs
