@@ -16,7 +16,7 @@ from control_plane.operations import results
 from control_plane.operations.context import ControlPlane
 from control_plane.ws.close_codes import close_for
 from control_plane.ws.handshake import RefusedError, identify
-from control_plane.ws.socket import AgentSocket, oversized_start
+from control_plane.ws.socket import AgentSocket, note_refusal, oversized_start
 
 log = structlog.get_logger()
 
@@ -70,6 +70,7 @@ async def _refuse(websocket: WebSocket, refused: RefusedError) -> None:
     }
     answer = JSONResponse(problem, refused.status, headers, media_type="application/problem+json")
     await websocket.send_denial_response(answer)
+    note_refusal(websocket)
 
 
 async def _read(websocket: WebSocket, session: AgentSession, plane: ControlPlane) -> None:

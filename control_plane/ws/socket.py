@@ -160,6 +160,12 @@ class AgentSocket:
         self._protocol.abort()
 
 
+def note_refusal(websocket: WebSocket) -> None:
+    """Note that a handshake ended with an HTTP answer; uvicorn logs an error for each one otherwise."""
+    protocol: AgentSocketProtocol = websocket.scope["extensions"][EXTENSION]
+    protocol.handshake_complete = True
+
+
 def oversized_start(websocket: WebSocket) -> str:
     """Return how the message began that was too large and came in fragments; empty when it is not known."""
     protocol: AgentSocketProtocol = websocket.scope["extensions"][EXTENSION]
