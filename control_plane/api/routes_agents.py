@@ -9,7 +9,12 @@ from control_plane.api.outcomes import query_answer
 from control_plane.api.parameters import AgentInPath, Cursor, Limit, Plane, Wait, number_from
 from control_plane.api.problem_types import problem_responses
 from control_plane.api.schemas import AgentOut, AgentPage, QueryAnswer
-from control_plane.core.errors import AgentNotConnectedError, AgentNotFoundError, StorageFullError
+from control_plane.core.errors import (
+    AgentNotConnectedError,
+    AgentNotFoundError,
+    OverloadedError,
+    StorageFullError,
+)
 from control_plane.core.states import AgentStatus
 from control_plane.operations.commanding import ask_health
 from control_plane.operations.context import ControlPlane
@@ -65,7 +70,7 @@ async def get_agent(plane: Plane, agent_id: AgentInPath) -> AgentOut:
     "/agents/{agent_id}/health-check",
     operation_id="check_agent_health",
     summary="Ask an agent how it is",
-    responses=problem_responses(AgentNotFoundError, AgentNotConnectedError, StorageFullError),
+    responses=problem_responses(AgentNotFoundError, AgentNotConnectedError, OverloadedError, StorageFullError),
 )
 async def check_agent_health(plane: Plane, agent_id: AgentInPath, wait: Wait = 10) -> QueryAnswer:
     """Send HEALTH_CHECK and answer with what the agent says; callers at the same time share one question."""

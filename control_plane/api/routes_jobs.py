@@ -8,7 +8,13 @@ from control_plane.api.auth import protected_router
 from control_plane.api.parameters import AgentFilter, Cursor, JobId, Limit, Plane, ProjectFilter, Wait, job_id_from
 from control_plane.api.problem_types import problem_responses
 from control_plane.api.schemas import JobDetail, JobOut, JobPage
-from control_plane.core.errors import JobAlreadySentError, JobFinishedError, JobNotFoundError, StorageFullError
+from control_plane.core.errors import (
+    JobAlreadySentError,
+    JobFinishedError,
+    JobNotFoundError,
+    OverloadedError,
+    StorageFullError,
+)
 from control_plane.core.states import JobStatus
 from control_plane.operations.jobs import cancel_job, wait_for_job
 from control_plane.store import jobs
@@ -56,7 +62,9 @@ async def get_job(plane: Plane, job_id: JobId, wait: Wait = 0) -> JobDetail:
     "/jobs/{job_id}/cancel",
     operation_id="cancel_job",
     summary="Take back a job that was not sent yet",
-    responses=problem_responses(JobNotFoundError, JobAlreadySentError, JobFinishedError, StorageFullError),
+    responses=problem_responses(
+        JobNotFoundError, JobAlreadySentError, JobFinishedError, OverloadedError, StorageFullError
+    ),
 )
 async def post_cancel(plane: Plane, job_id: JobId) -> JobDetail:
     """Fail a queued job as `canceled`. One that was sent cannot be taken back: 409 says what to do instead."""

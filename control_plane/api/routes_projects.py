@@ -22,6 +22,7 @@ from control_plane.api.schemas import (
 )
 from control_plane.core.errors import (
     AgentNotConnectedError,
+    OverloadedError,
     ProjectNotFoundError,
     QueueFullError,
     StorageFullError,
@@ -77,7 +78,9 @@ async def get_project(plane: Plane, name: ProjectName) -> ProjectOut:
     "/projects/{name}/stop",
     operation_id="stop_project",
     summary="Stop a project",
-    responses=problem_responses(ProjectNotFoundError, AgentNotConnectedError, QueueFullError, StorageFullError),
+    responses=problem_responses(
+        ProjectNotFoundError, AgentNotConnectedError, QueueFullError, OverloadedError, StorageFullError
+    ),
 )
 async def stop_project(
     plane: Plane, name: ProjectName, request: StopRequest | None = None, wait: Wait = 0
@@ -108,7 +111,7 @@ def _told(name: str, status: object) -> str:
     "/projects/{name}/status",
     operation_id="get_project_status",
     summary="Ask the agent what runs of a project",
-    responses=problem_responses(ProjectNotFoundError, AgentNotConnectedError, StorageFullError),
+    responses=problem_responses(ProjectNotFoundError, AgentNotConnectedError, OverloadedError, StorageFullError),
 )
 async def get_project_status(
     plane: Plane, name: ProjectName, wait: Wait = 10, agent_id: WhichAgent = None
