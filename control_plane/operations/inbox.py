@@ -5,6 +5,7 @@ one a message. An answer leaves its inbox only when it is stored; the inbox outl
 """
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -45,11 +46,13 @@ class Inboxes:
         """Take an answer and store it soon. Never waits. Raises InboxFullError."""
         inbox = self._inboxes.setdefault(agent_id, _Inbox())
         earlier = inbox.answers.get(answer.job_id)
-        size = len(answer.logs) + len(answer.error or "")
-        if len(inbox.answers) >= MAX_WAITING_JOBS or inbox.characters + size > MAX_WAITING_CHARACTERS:
+        merged = answer if earlier is None else merge(earlier, answer)
+        characters = inbox.characters + _size(merged) - (_size(earlier) if earlier else 0)
+        too_many = earlier is None and len(inbox.answers) >= MAX_WAITING_JOBS
+        if too_many or characters > MAX_WAITING_CHARACTERS:
             raise InboxFullError
-        inbox.answers[answer.job_id] = answer if earlier is None else merge(earlier, answer)
-        inbox.characters += size
+        inbox.answers[answer.job_id] = merged
+        inbox.characters = characters
         if inbox.task is None:
             inbox.task = asyncio.create_task(self._empty(agent_id, inbox), name=f"inbox-{agent_id}")
 
@@ -80,6 +83,12 @@ class Inboxes:
                 return
             else:
                 return
+
+
+def _size(answer: Answer) -> int:
+    # Only answers to questions carry data, so that measuring it costs deploys nothing.
+    data = 0 if answer.data is None else len(json.dumps(answer.data))
+    return len(answer.logs) + len(answer.said_last or "") + len(answer.error or "") + data
 
 
 def merge(earlier: Answer, later: Answer) -> Answer:

@@ -229,7 +229,7 @@ def test_what_the_dispatcher_and_the_clock_read_is_flat(
     [
         lambda db: placements.find_places(db, "p3"),
         lambda db: placements.list_projects(db, after="p3", limit=5),
-        placements.find_least_loaded_agent,
+        lambda db: placements.find_places_or_agents(db, "nowhere", 64),
     ],
     ids=["places of a project", "projects", "the least loaded agent"],
 )
