@@ -1,5 +1,6 @@
 """ControlPlane: what operations work with, put together once by `main` and handed to every one of them."""
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -44,6 +45,8 @@ class ControlPlane:
     inboxes: Inboxes
     limits: Limits
     draining: bool = False
+    being_placed: Counter[int] = field(default_factory=Counter)
+    """Agent id → deploys on their way into the store, so that new projects posted together spread out."""
     checkers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="compose-check")
     )

@@ -47,6 +47,7 @@ async def deploy(
     chosen = await choose_agent(plane, project_name, agent_id, may_queue=queue_when_offline)
     job = _new_job(plane, project_name, timeout_seconds)
     reservation = plane.dispatcher.reserve(chosen, job)
+    plane.being_placed[chosen] += 1
     try:
         new = _new_deployment(plane, job, file, chosen, reservation.instance if reservation else None)
         deployment_id = await plane.store.write(accept_deployments, new)
@@ -54,6 +55,8 @@ async def deploy(
         if reservation is not None:
             plane.dispatcher.release(reservation)
         raise
+    finally:
+        plane.being_placed[chosen] -= 1
     if reservation is not None:
         await plane.dispatcher.send_reserved(reservation, file.source)
     else:

@@ -13,6 +13,9 @@ from control_plane.operations.context import ControlPlane
 from control_plane.store import agents, placements
 from control_plane.store.models import Placement
 
+CANDIDATES = 64
+"""Agents looked at for a new project; more than are ever chosen between two reads of the store."""
+
 
 async def choose_agent(plane: ControlPlane, project_name: str, agent_id: int | None, *, may_queue: bool) -> int:
     """Return the agent that a deploy goes to.
@@ -23,17 +26,24 @@ async def choose_agent(plane: ControlPlane, project_name: str, agent_id: int | N
     """
     if agent_id is not None:
         return await _named(plane, agent_id, may_queue=may_queue)
-    places = await plane.store.read(placements.find_places, project_name)
+    places, candidates = await plane.store.read(placements.find_places_or_agents, project_name, CANDIDATES)
     if places:
         at_home = places[0].agent_id
         if plane.manager.is_connected(at_home):
             return at_home
         if not places[0].released:
             return await _named(plane, at_home, may_queue=may_queue)
-    chosen = await plane.store.read(placements.find_least_loaded_agent)
-    if chosen is None or not plane.manager.is_connected(chosen):
+    chosen = min(
+        (
+            (count + plane.being_placed[candidate], candidate)
+            for candidate, count in candidates
+            if plane.manager.is_connected(candidate)
+        ),
+        default=None,
+    )
+    if chosen is None:
         raise NoAgentsError("No agent is connected to take this project: start one, or check why none connects.")
-    return chosen
+    return chosen[1]
 
 
 async def locate_project(plane: ControlPlane, project_name: str, agent_id: int | None) -> Placement:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlmodel import Session, col, func
+from sqlalchemy import bindparam, func
+from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 
 from control_plane.core.errors import ProjectNotFoundError
@@ -21,18 +22,48 @@ class ProjectPlace:
     current: Deployment | None
 
 
+# Made once: putting such a statement together takes longer than SQLite takes to answer it.
+_PLACES = (
+    select_rows(Placement)
+    .where(Placement.project_name == bindparam("project"))
+    .order_by(
+        col(Placement.current_deployment_id).is_(None),
+        col(Placement.released),
+        col(Placement.latest_deployment_id).desc(),
+    )
+)
+_ACTIVE = (
+    select_rows(Deployment.agent_id, func.count().label("deployments"))
+    .where(DEPLOYMENT_IS_ACTIVE)
+    .group_by(col(Deployment.agent_id))
+    .subquery()
+)
+_LOADS = (
+    select_rows(col(Agent.id), func.coalesce(_ACTIVE.c.deployments, 0))
+    .outerjoin(_ACTIVE, _ACTIVE.c.agent_id == col(Agent.id))
+    .where(Agent.status == AgentStatus.ONLINE.value)
+    .order_by(func.coalesce(_ACTIVE.c.deployments, 0), col(Agent.id))
+    .limit(bindparam("most"))
+)
+
+
 def find_places(db: Session, project_name: str) -> Sequence[Placement]:
     """Return where a project was ever deployed: running ones first, then the latest deployed."""
-    query = (
-        select_rows(Placement)
-        .where(Placement.project_name == project_name)
-        .order_by(
-            col(Placement.current_deployment_id).is_(None),
-            col(Placement.released),
-            col(Placement.latest_deployment_id).desc(),
-        )
-    )
-    return db.exec(query).all()
+    return db.exec(_PLACES, params={"project": project_name}).all()
+
+
+def find_places_or_agents(
+    db: Session, project_name: str, most_agents: int
+) -> tuple[Sequence[Placement], list[tuple[int, int]]]:
+    """Return a project's places as `find_places` does, and who could take it if it is nowhere or was stopped.
+
+    Those are the `most_agents` online agents with the fewest deployments that run or are about to, as id and
+    count, fewest first, then lowest id.
+    """
+    places = find_places(db, project_name)
+    if places and not places[0].released:
+        return places, []
+    return places, [(agent_id, count) for agent_id, count in db.exec(_LOADS, params={"most": most_agents})]
 
 
 def list_projects(db: Session, *, after: str | None, limit: int) -> tuple[list[ProjectPlace], bool]:
@@ -75,21 +106,3 @@ def project_not_found(project_name: str) -> ProjectNotFoundError:
     return ProjectNotFoundError(
         f"No project named '{project_name}' was ever deployed; GET /projects lists those that were."
     )
-
-
-def find_least_loaded_agent(db: Session) -> int | None:
-    """Return the online agent with the fewest deployments that run or are about to, lowest id first."""
-    active = (
-        select_rows(Deployment.agent_id, func.count().label("deployments"))
-        .where(DEPLOYMENT_IS_ACTIVE)
-        .group_by(col(Deployment.agent_id))
-        .subquery()
-    )
-    query = (
-        select_rows(Agent.id)
-        .outerjoin(active, active.c.agent_id == col(Agent.id))
-        .where(Agent.status == AgentStatus.ONLINE.value)
-        .order_by(func.coalesce(active.c.deployments, 0), col(Agent.id))
-        .limit(1)
-    )
-    return db.exec(query).first()
