@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from control_plane.store.migrate import migrate
 from tests.support.app import Site, running_site
@@ -36,6 +37,15 @@ async def open_site(tmp_path: Path, migrated_database: Path) -> AsyncIterator[Op
 @pytest.fixture
 async def site(open_site: OpenSite) -> Site:
     return await open_site()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_site(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> AsyncIterator[Site]:
+    """A control plane with one agent, `host-1`, for a module whose tests leave nothing behind."""
+    database = tmp_path_factory.mktemp("shared") / "control_plane.db"
+    async with running_site(database, migrated=migrated_database) as site:
+        await site.agent()
+        yield site
 
 
 @pytest.fixture
