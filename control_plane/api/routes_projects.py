@@ -22,6 +22,7 @@ from control_plane.api.schemas import (
 )
 from control_plane.core.errors import (
     AgentNotConnectedError,
+    NameCollisionError,
     OverloadedError,
     ProjectNotFoundError,
     QueueFullError,
@@ -79,7 +80,12 @@ async def get_project(plane: Plane, name: ProjectName) -> ProjectOut:
     operation_id="stop_project",
     summary="Stop a project",
     responses=problem_responses(
-        ProjectNotFoundError, AgentNotConnectedError, QueueFullError, OverloadedError, StorageFullError
+        ProjectNotFoundError,
+        NameCollisionError,
+        AgentNotConnectedError,
+        QueueFullError,
+        OverloadedError,
+        StorageFullError,
     ),
 )
 async def stop_project(
@@ -111,7 +117,9 @@ def _told(name: str, status: object) -> str:
     "/projects/{name}/status",
     operation_id="get_project_status",
     summary="Ask the agent what runs of a project",
-    responses=problem_responses(ProjectNotFoundError, AgentNotConnectedError, OverloadedError, StorageFullError),
+    responses=problem_responses(
+        ProjectNotFoundError, NameCollisionError, AgentNotConnectedError, OverloadedError, StorageFullError
+    ),
 )
 async def get_project_status(
     plane: Plane, name: ProjectName, wait: Wait = 10, agent_id: WhichAgent = None

@@ -248,10 +248,14 @@ class Dispatcher:
             await self._take_back(agent, job)
 
     async def _take_back(self, agent: _Agent, job: AgentJob) -> None:
-        """Requeue a job that was counted as sent and of which nothing was written."""
-        now = datetime.now(UTC)
-        deadline = max(job.deadline_at, now + timedelta(seconds=job.timeout_seconds))
-        await self._store.write(jobs.unclaim_jobs, jobs.Unclaim(job.id, job.attempt + 1, now, deadline))
+        """Requeue a job that was counted as sent and of which nothing was written.
+
+        One that had been sent before stays sent: the agent may be running it, and its answer must count.
+        """
+        if not job.sent:
+            now = datetime.now(UTC)
+            deadline = max(job.deadline_at, now + timedelta(seconds=job.timeout_seconds))
+            await self._store.write(jobs.unclaim_jobs, jobs.Unclaim(job.id, job.attempt + 1, now, deadline))
         agent.lane.over(job.id)
         current = self._find(agent.session.agent_id)
         if current is None:

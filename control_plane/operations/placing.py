@@ -6,6 +6,7 @@ from control_plane.core.errors import (
     AgentNotConnectedError,
     FieldProblem,
     InvalidInputError,
+    NameCollisionError,
     NoAgentsError,
     ProjectNotFoundError,
 )
@@ -49,15 +50,29 @@ async def choose_agent(plane: ControlPlane, project_name: str, agent_id: int | N
 async def locate_project(plane: ControlPlane, project_name: str, agent_id: int | None) -> Placement:
     """Return the place that a stop or a status is about. Raises ProjectNotFoundError, AgentNotConnectedError.
 
-    InvalidInputError when the project runs on several agents and none is named.
+    InvalidInputError when the project runs on several agents and none is named; NameCollisionError when it is
+    stopped and another project now has its name for Compose.
     """
     places = await plane.store.read(placements.find_places, project_name)
     if not places:
         raise placements.project_not_found(project_name)
     place = _only_place(places, agent_id)
+    await _check_name(plane, place)
     if not plane.manager.is_connected(place.agent_id):
         raise await not_connected(plane, place.agent_id)
     return place
+
+
+async def _check_name(plane: ControlPlane, place: Placement) -> None:
+    """Refuse to speak of a stopped project whose name, for Compose, another project has by now on that agent."""
+    if not place.released:
+        return
+    holder = await plane.store.read(placements.find_name_holder, place.agent_id, place.folded_name)
+    if holder is not None:
+        raise NameCollisionError(
+            f"'{place.project_name}' is stopped, and its containers' name on agent {place.agent_id} now belongs to "
+            f"'{holder}': use that name, or deploy '{place.project_name}' again elsewhere."
+        )
 
 
 def _only_place(places: Sequence[Placement], agent_id: int | None) -> Placement:

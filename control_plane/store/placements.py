@@ -9,7 +9,7 @@ from sqlmodel import select as select_rows
 
 from control_plane.core.errors import ProjectNotFoundError
 from control_plane.core.states import AgentStatus
-from control_plane.store.models import DEPLOYMENT_IS_ACTIVE, Agent, Deployment, Placement
+from control_plane.store.models import DEPLOYMENT_IS_ACTIVE, PLACEMENT_HOLDS_NAME, Agent, Deployment, Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,14 @@ _LOADS = (
 def find_places(db: Session, project_name: str) -> Sequence[Placement]:
     """Return where a project was ever deployed: running ones first, then the latest deployed."""
     return db.exec(_PLACES, params={"project": project_name}).all()
+
+
+def find_name_holder(db: Session, agent_id: int, folded_name: str) -> str | None:
+    """Return the project that has a name, as Compose folds it, on an agent; None if none does."""
+    query = select_rows(Placement.project_name).where(
+        Placement.agent_id == agent_id, Placement.folded_name == folded_name, PLACEMENT_HOLDS_NAME
+    )
+    return db.exec(query).first()
 
 
 def find_places_or_agents(

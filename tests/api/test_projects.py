@@ -277,3 +277,17 @@ async def test_a_deploy_that_was_taken_back_before_it_was_sent_leaves_the_name_f
     agent.plug_in()
     await agent.connected(2)
     assert (await site.deploy("web"))["status"] == "completed"
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/projects/Web/stop"), ("GET", "/projects/Web/status")])
+async def test_a_stopped_project_does_not_reach_the_containers_of_the_one_that_has_its_name_now(
+    site: Site, agent: GoAgent, method: str, path: str
+) -> None:
+    await site.deploy("Web")
+    await site.post("/projects/Web/stop", wait=30)
+    await site.deploy("web")
+    sent = len(agent.commands)
+    response = await site.client.request(method, path)
+    assert (response.status_code, response.json()["code"]) == (409, "name_collision")
+    assert "'web'" in response.json()["detail"]
+    assert len(agent.commands) == sent

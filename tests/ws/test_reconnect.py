@@ -161,6 +161,21 @@ async def test_an_agent_that_knows_its_jobs_gets_an_unacknowledged_command_again
     assert (ended["status"], ended["attempt"]) == ("completed", 2)
 
 
+async def test_a_second_send_that_fails_does_not_unsay_the_first(fleet: Fleet) -> None:
+    first = await fleet.raw("host-1", process("process-1"), RESEND)
+    job = await fleet.start("web")
+    await first.command()
+    first.cut()
+    await fleet.offline("host-1")
+    async with cutting_claims(fleet, "cut"):
+        await fleet.raw("host-1", process("process-1"), RESEND)
+        await fleet.offline("host-1")
+    assert (await fleet.get(f"/jobs/{job}"))["sent_at"] is not None
+    third = await fleet.raw("host-1", process("process-1"), RESEND)
+    third.say(job, "COMPLETED", "of the first send")
+    assert (await fleet.over(job))["status"] == "completed"
+
+
 async def test_an_acknowledged_command_is_awaited_from_the_same_process_and_asked_for_again_of_a_new_one(
     fleet: Fleet,
 ) -> None:
