@@ -80,9 +80,7 @@ def _default_log_format() -> Literal["console", "json"]:
 class Settings(BaseSettings):
     """The values, right in form; docs/settings.md tells them. Each is a variable, in capitals."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
-    )
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
     agent_secret_token: SecretStr | None = None
     api_token: SecretStr | None = None
@@ -203,9 +201,7 @@ def _canonical_origin(origin: str) -> str:
     if parts.path or parts.query or parts.fragment or "*" in host:
         raise ValueError(f"{origin!r} is not an origin: write scheme and host only, each one in full")
     shown = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{shown}" + (
-        "" if port in {None, 80 if parts.scheme == "http" else 443} else f":{port}"
-    )
+    return f"{parts.scheme}://{shown}" + ("" if port in {None, 80 if parts.scheme == "http" else 443} else f":{port}")
 
 
 def _line_for(problem: ErrorDetails) -> str:
@@ -252,9 +248,7 @@ def _check_exposure(settings: Settings, warn: Warn) -> None:
     try:
         exposed = not is_loopback(settings.host)
     except (OSError, UnicodeError):
-        raise SettingsError(
-            f"HOST is {_shortened(settings.host)!r}: it must be {_ALLOWED['host']}."
-        ) from None
+        raise SettingsError(f"HOST is {_shortened(settings.host)!r}: it must be {_ALLOWED['host']}.") from None
     if settings.api_auth == "none" and exposed:
         raise SettingsError(
             f"API_AUTH is 'none', which opens the API to everybody who can reach HOST {settings.host}: "
