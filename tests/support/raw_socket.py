@@ -133,15 +133,19 @@ class RawSocket:
                 command: dict[str, Any] = json.loads(payload)
                 return command
 
-    async def closed(self) -> tuple[int, str]:
-        """Read to the end; return code and reason of the close frame, 1006 if the link just ended."""
+    async def closed(self, *, polite: bool = True) -> tuple[int, str]:
+        """Read to the end; return code and reason of the close frame, 1006 if the link just ended.
+
+        A peer that is not `polite` leaves the close frame unanswered, and so waits until it is cut off.
+        """
         code, reason = 1006, ""
         try:
             while True:
                 opcode, payload = await self.read()
                 if opcode == CLOSE:
                     code, reason = int.from_bytes(payload[:2], "big"), payload[2:].decode()
-                    self.send(CLOSE, payload[:2])
+                    if polite:
+                        self.send(CLOSE, payload[:2])
         except (asyncio.IncompleteReadError, ConnectionError):
             return code, reason
 

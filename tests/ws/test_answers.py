@@ -153,7 +153,7 @@ async def test_a_flood_is_closed_with_1008_and_others_do_not_notice(fleet: Fleet
     pouring = asyncio.create_task(pour())
     deploys = asyncio.create_task(deploy_meanwhile())
     began = loop.time()
-    assert await raw.closed() == (1008, "too many messages")
+    assert await raw.closed(polite=False) == (1008, "too many messages")
     await pouring
     assert loop.time() - began < 4
     assert await deploys < 1.0

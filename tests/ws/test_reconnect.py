@@ -9,6 +9,7 @@ import pytest
 
 from control_plane.fleet import session
 from control_plane.fleet.reconcile import MAX_SENDS
+from control_plane.store.agents import arrive
 from control_plane.store.deployments import accept_deployments
 from control_plane.store.jobs import claim_jobs
 from tests.support.raw_socket import Header
@@ -44,6 +45,26 @@ async def cutting_claims(fleet: Fleet, how: str) -> AsyncIterator[None]:
         yield
     finally:
         store.write = real_write  # type: ignore[method-assign]
+
+
+async def test_a_deploy_that_comes_while_its_agent_is_being_let_in_is_not_forgotten(fleet: Fleet) -> None:
+    agent = await fleet.joined()
+    agent.unplug()
+    await fleet.offline("host-1")
+    store = fleet.plane.store
+    real_write = store.write
+    jobs: list[str] = []
+
+    async def write(change: Any, item: Any) -> Any:
+        result = await real_write(change, item)
+        if change is arrive and not jobs:  # the agent's queue was looked at, and it is not served yet
+            jobs.append(await fleet.start("web", agent_id=1, when_offline="queue"))
+        return result
+
+    store.write = write  # type: ignore[method-assign]
+    agent.plug_in()
+    await agent.connected(2)
+    assert (await fleet.over(jobs[0], wait=5))["status"] == "completed"
 
 
 @pytest.mark.parametrize("how", ["cut", "told"])
