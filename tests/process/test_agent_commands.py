@@ -3,50 +3,12 @@
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from tests.support.agent_harness import (
-    TOKEN,
-    WEB,
-    AgentProcess,
-    ControlPlaneStandIn,
-    Link,
-    Stage,
-    StandInDocker,
-    is_final,
-    set_stage,
-)
-
-
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with set_stage(tmp_path) as ready:
-        yield ready
-
-
-@pytest.fixture
-def control_plane(stage: Stage) -> ControlPlaneStandIn:
-    return stage.control_plane
-
-
-@pytest.fixture
-def docker(stage: Stage) -> StandInDocker:
-    return stage.docker
-
-
-@pytest.fixture
-def agent(stage: Stage) -> AgentProcess:
-    return stage.agent
-
-
-@pytest.fixture
-async def link(stage: Stage) -> Link:
-    await stage.agent.start()
-    return await stage.control_plane.link()
-
+from tests.support.agent_harness import TOKEN, AgentProcess
+from tests.support.control_plane_stand_in import WEB, ControlPlaneStandIn, Link, is_final
+from tests.support.docker_stand_in import StandInDocker
 
 ACKNOWLEDGED = "Command received, processing..."
 
@@ -165,25 +127,6 @@ async def test_status_still_answers_when_compose_cannot_list_containers_as_json(
     assert "data" not in answer
 
 
-async def test_a_daemon_that_is_down_is_named_with_what_to_do(link: Link, docker: StandInDocker) -> None:
-    unreachable = "echo 'Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?' >&2; exit 1"
-    for verb in ("up", "ps", "engine-version"):
-        docker.on(verb, unreachable)
-    await link.deploy("j1")
-    await link.send("h1", "HEALTH_CHECK")
-    deployed = await link.final("j1")
-    assert deployed["status"] == "FAILED"
-    assert "systemctl start docker" in deployed["error"]
-    await link.send("q1", "STATUS", project_name="web")
-    asked = await link.final("q1")
-    assert asked["status"] == "FAILED"
-    assert "systemctl start docker" in asked["error"]
-    health = (await link.final("h1"))["data"]
-    assert health["docker_version"] is None
-    assert health["compose_version"] == "5.6.1"
-    assert "systemctl start docker" in health["docker_error"]
-
-
 async def test_health_check_tells_versions_and_resources(link: Link) -> None:
     await link.send("h1", "HEALTH_CHECK")
     answer = await link.final("h1")
@@ -195,62 +138,6 @@ async def test_health_check_tells_versions_and_resources(link: Link) -> None:
     assert 0 < data["disk_free_bytes"] <= data["disk_total_bytes"]
     assert 0 < data["memory_available_bytes"] <= data["memory_total_bytes"]
     assert len(data["load_average"]) == 3
-
-
-async def test_without_docker_every_command_is_answered_and_the_agent_stays_up(
-    agent: AgentProcess, control_plane: ControlPlaneStandIn, docker: StandInDocker
-) -> None:
-    program = (docker.path / "docker").rename(docker.home / "docker-elsewhere")
-    await agent.start()
-    link = await control_plane.link()
-    await link.deploy("j1")
-    refused = await link.final("j1")
-    assert refused["status"] == "FAILED"
-    assert refused["error"] == (
-        "Docker is not installed on this host or not on the agent's PATH: install Docker Engine with the Compose "
-        "plugin, then deploy again."
-    )
-    await link.send("h1", "HEALTH_CHECK")
-    data = (await link.final("h1"))["data"]
-    assert (data["docker_version"], data["compose_version"]) == (None, None)
-    assert data["docker_error"] == refused["error"]
-    program.rename(docker.path / "docker")
-    await link.deploy("j2")
-    assert (await link.final("j2"))["status"] == "COMPLETED"
-
-
-async def test_docker_without_its_compose_plugin_is_named_and_a_standalone_compose_is_used_instead(
-    link: Link, docker: StandInDocker
-) -> None:
-    docker.on("version", 'echo "docker: unknown command: docker compose" >&2; exit 1')
-    await link.deploy("j1")
-    assert (await link.final("j1"))["error"].startswith("Docker Compose is not installed on this host")
-    standalone = docker.path / "docker-compose"
-    standalone.write_text('#!/bin/sh\necho "standalone $*"\n')
-    standalone.chmod(0o755)
-    await link.deploy("j2")
-    assert (await link.final("j2"))["logs"] == "standalone up -d\n"
-
-
-async def test_docker_removed_after_a_deploy_is_noticed(link: Link, docker: StandInDocker) -> None:
-    await link.deploy("j1")
-    await link.final("j1")
-    (docker.path / "docker").unlink()
-    await link.deploy("j2")
-    assert (await link.final("j2"))["error"].startswith("Docker is not installed on this host")
-
-
-async def test_a_project_directory_that_cannot_be_written_is_named(link: Link, agent: AgentProcess) -> None:
-    (agent.projects / "web").mkdir()
-    (agent.projects / "web" / "docker-compose.yml").mkdir()
-    await link.deploy("j1")
-    assert "docker-compose.yml" in (await link.final("j1"))["error"]
-    elsewhere = agent.directory / "elsewhere"
-    elsewhere.mkdir()
-    (agent.projects / "linked").symlink_to(elsewhere)
-    await link.deploy("j2", "linked")
-    assert "symbolic link" in (await link.final("j2"))["error"]
-    assert not list(elsewhere.iterdir())
 
 
 async def test_the_token_and_misleading_variables_reach_no_child_and_no_log(
@@ -271,57 +158,6 @@ async def test_the_token_and_misleading_variables_reach_no_child_and_no_log(
     assert "j1" in agent.log()
     assert TOKEN not in agent.log()
     assert "a-secret-in-the-file" not in agent.log()
-
-
-@pytest.mark.parametrize(
-    ("frame", "job_id", "reason"),
-    [
-        ("{", "unknown", "Invalid JSON"),
-        ("[]", "unknown", "object"),
-        ('{"type": "STATUS", "payload": {}}', "unknown", "id"),
-        ('{"id": "b1", "type": "REBOOT", "payload": {}}', "b1", "type"),
-        ('{"id": "b2", "type": "STATUS"}', "b2", "payload"),
-        (b"\xff\xfe", "unknown", "Invalid command format"),
-    ],
-)
-async def test_a_command_that_cannot_be_read_is_answered_and_survived(
-    link: Link, frame: str | bytes, job_id: str, reason: str
-) -> None:
-    await link.socket.send(frame)
-    answer = await link.wait_for(is_final)
-    assert (answer["job_id"], answer["status"]) == (job_id, "FAILED")
-    assert answer["error"].startswith("Invalid command format: ")
-    assert reason in answer["error"]
-    await link.send("h1", "HEALTH_CHECK")
-    assert (await link.final("h1"))["status"] == "COMPLETED"
-
-
-@pytest.mark.parametrize("name", ["../evil", "a/b", "web\n", "", "__", "wéb", None, 7])
-async def test_a_project_name_that_leads_elsewhere_is_refused(
-    link: Link, agent: AgentProcess, docker: StandInDocker, name: object
-) -> None:
-    before = sorted(agent.directory.iterdir())
-    await link.send("j1", "DEPLOY_COMPOSE", project_name=name, compose_file_base64="eDoge30K")
-    refused = await link.final("j1")
-    assert refused["status"] == "FAILED"
-    assert "project_name" in refused["error"]
-    assert os.listdir(agent.projects) == [".instadeploy"]
-    assert sorted(agent.directory.iterdir()) == before
-    assert docker.calls("up") == []
-
-
-@pytest.mark.parametrize("encoded", ["%%%", "eDoge30", "eDoge30K=", None, 1])
-async def test_a_compose_file_that_is_not_base64_is_refused(link: Link, encoded: object) -> None:
-    await link.send("j1", "DEPLOY_COMPOSE", project_name="web", compose_file_base64=encoded)
-    refused = await link.final("j1")
-    assert refused["status"] == "FAILED"
-    assert "compose_file_base64" in refused["error"]
-
-
-async def test_line_breaks_in_base64_are_accepted(link: Link, agent: AgentProcess) -> None:
-    await link.send("j1", "DEPLOY_COMPOSE", project_name="web", compose_file_base64="c2Vydmlj\r\nZXM6IHt9\nCg==")
-    assert (await link.final("j1"))["status"] == "COMPLETED"
-    assert (agent.projects / "web" / "docker-compose.yml").read_text() == "services: {}\n"
 
 
 async def test_one_project_is_changed_by_one_command_at_a_time_in_order_and_status_passes(

@@ -4,19 +4,12 @@ import asyncio
 import base64
 import hashlib
 import signal
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Self
 
 import pytest
 
-from tests.support.agent_harness import Link, Stage, is_final, set_stage
-
-
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with set_stage(tmp_path) as ready:
-        yield ready
+from tests.support.agent_harness import Stage
+from tests.support.control_plane_stand_in import Link, is_final
 
 
 async def begin(stage: Stage) -> Link:

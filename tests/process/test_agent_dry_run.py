@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.agent_harness import WEB, AgentProcess, Link, Stage, set_stage
+from tests.support.agent_harness import AgentProcess, Stage, set_stage
+from tests.support.control_plane_stand_in import WEB, Link
 
 COMPOSE = shutil.which("docker-compose", path=str(Path(sys.executable).parent)) or shutil.which("docker-compose")
 needs_compose = pytest.mark.skipif(COMPOSE is None, reason="no docker-compose binary is installed")
@@ -20,11 +21,6 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
         if COMPOSE:
             (ready.docker.path / "docker-compose").symlink_to(COMPOSE)
         yield ready
-
-
-@pytest.fixture
-def agent(stage: Stage) -> AgentProcess:
-    return stage.agent
 
 
 @pytest.fixture

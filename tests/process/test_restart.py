@@ -11,8 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.agent_harness import TOKEN, AgentProcess, StandInDocker
+from tests.support.agent_harness import TOKEN, AgentProcess
 from tests.support.app import WEB
+from tests.support.docker_stand_in import StandInDocker
 from tests.support.go_agent import GoAgent
 from tests.support.proxy import Proxy
 from tests.support.server import ServerProcess

@@ -1,222 +1,24 @@
-"""Runs the real agent as a process, against a real WebSocket server and a stand-in for Docker's program.
+"""Runs the real Python agent as a process, and sets the stage for it: a control plane and a Docker, both stand-ins.
 
-Process tests use it. The stand-in is a shell script named `docker` that records its calls and does what the
-test's own script for that command says; everything is waited for through frames and FIFOs, never by the clock.
+Process tests use it. The agent gets an environment of its own, so that nothing of the machine or of the test run
+reaches it, and what a test has started on a stage ends with it.
 """
 
 import asyncio
-import base64
-import json
 import os
-import shlex
-import shutil
 import signal
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from http import HTTPStatus
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
-
-from control_plane.core.protocol import MAX_MESSAGE_BYTES
+from tests.support.control_plane_stand_in import ControlPlaneStandIn
+from tests.support.docker_stand_in import StandInDocker
+from tests.support.patience import PATIENCE_SECONDS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOKEN = "a-token-that-must-not-leak"
-PATIENCE_SECONDS = 30
-WEB = "services:\n  web:\n    image: example.invalid/web:1\n"
-
-_TOOLS = ("basename", "env", "timeout", "yes")
-"""What scripts may use: PATH holds nothing else, so that no real Docker of the machine is found."""
-
-_DOCKER = """#!/bin/sh
-home={home}
-if [ "$1" = compose ]; then verb=$2; else verb=engine-$1; fi
-[ "$3" = --all ] && verb=ps-json
-printf '%s\\t%s\\t%s\\n' "$verb" "$(basename "$PWD")" "$*" >> "$home/calls"
-[ -e "$home/on-$verb" ] && . "$home/on-$verb"
-exit 0
-"""
-
-
-class Fifo:
-    """A named pipe between a test and a child's script: either side waits for the other, without a clock."""
-
-    def __init__(self, path: Path) -> None:
-        os.mkfifo(path)
-        self.path = path
-        # Open both ways, so that opening never blocks and no end is ever missing.
-        self._descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-
-    def release(self) -> None:
-        """Let one `read` in a script return."""
-        os.write(self._descriptor, b"go\n")
-
-    async def wait(self) -> str:
-        """Return the next line that a script writes."""
-        readable = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._descriptor, readable.set)
-        try:
-            line = b""
-            while not line.endswith(b"\n"):
-                readable.clear()
-                await asyncio.wait_for(readable.wait(), PATIENCE_SECONDS)
-                line += os.read(self._descriptor, 1)
-            return line.decode().rstrip("\n")
-        finally:
-            loop.remove_reader(self._descriptor)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-
-class StandInDocker:
-    """A directory for PATH whose `docker` does as told. Commands are named `up`, `down`, `ps`, `engine-version`."""
-
-    def __init__(self, directory: Path) -> None:
-        self.home = directory
-        self.path = directory / "bin"
-        self.path.mkdir(parents=True)
-        self._fifos: list[Fifo] = []
-        for tool in _TOOLS:
-            (self.path / tool).symlink_to(shutil.which(tool) or f"/bin/{tool}")
-        program = self.path / "docker"
-        program.write_text(_DOCKER.format(home=shlex.quote(str(directory))))
-        program.chmod(0o755)
-        self.on("version", "echo 5.6.1")
-        self.on("engine-version", "echo 28.2.2")
-        self.on("ps", "echo NAME IMAGE; echo web-1 example.invalid/web:1")
-        self.on("ps-json", """echo '{"Name":"web-1","State":"running"}'; echo '{"Name":"db-1","State":"exited"}'""")
-
-    def on(self, verb: str, script: str) -> None:
-        """Run `script` (sh) for every later call of `verb`."""
-        (self.home / f"on-{verb}").write_text(script)
-
-    def fifo(self, name: str) -> Fifo:
-        self._fifos.append(Fifo(self.home / name))
-        return self._fifos[-1]
-
-    def calls(self, *verbs: str) -> list[tuple[str, str, str]]:
-        """Return (verb, directory name, arguments) of the calls so far, in order; all, or those of `verbs`."""
-        try:
-            lines = (self.home / "calls").read_text().splitlines()
-        except FileNotFoundError:
-            return []
-        rows = [line.split("\t") for line in lines]
-        return [(row[0], row[1], row[2]) for row in rows if not verbs or row[0] in verbs]
-
-    def close(self) -> None:
-        for each in self._fifos:
-            each.close()
-
-
-@dataclass
-class Link:
-    """One connection of the agent, seen from the control plane."""
-
-    socket: ServerConnection
-    frames: list[dict[str, Any]] = field(default_factory=list)
-    arrived_at: list[float] = field(default_factory=list)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        assert self.socket.request is not None
-        return self.socket.request.headers
-
-    async def read(self) -> None:
-        try:
-            async for text in self.socket:
-                async with self._news:
-                    self.frames.append(json.loads(text))
-                    self.arrived_at.append(time.monotonic())
-                    self._news.notify_all()
-        except ConnectionClosed:
-            pass
-        finally:
-            self.ended.set()
-
-    async def send(self, job_id: str, kind: str, **payload: Any) -> None:
-        await self.socket.send(json.dumps({"id": job_id, "type": kind, "payload": payload}))
-
-    async def deploy(self, job_id: str, project: str = "web", compose_file: str = WEB) -> None:
-        encoded = base64.b64encode(compose_file.encode()).decode()
-        await self.send(job_id, "DEPLOY_COMPOSE", project_name=project, compose_file_base64=encoded)
-
-    async def wait_for(self, matches: Callable[[dict[str, Any]], bool], count: int = 1) -> dict[str, Any]:
-        """Return the `count`-th frame that matches, once it has come."""
-
-        def found() -> list[dict[str, Any]]:
-            return [frame for frame in self.frames if matches(frame)]
-
-        async with self._news:
-            await asyncio.wait_for(self._news.wait_for(lambda: len(found()) >= count), PATIENCE_SECONDS)
-        return found()[count - 1]
-
-    async def final(self, job_id: str, count: int = 1) -> dict[str, Any]:
-        return await self.wait_for(lambda frame: is_final(frame) and frame["job_id"] == job_id, count)
-
-    async def log(self, job_id: str, text: str) -> dict[str, Any]:
-        """Return the first answer of the job whose logs hold `text`."""
-        return await self.wait_for(lambda frame: frame["job_id"] == job_id and text in frame["logs"])
-
-    def of(self, job_id: str) -> list[dict[str, Any]]:
-        return [frame for frame in self.frames if frame["job_id"] == job_id]
-
-
-def is_final(frame: dict[str, Any]) -> bool:
-    return frame["status"] in {"COMPLETED", "FAILED"}
-
-
-class ControlPlaneStandIn:
-    """A WebSocket server on a free port that hands each connection to the test."""
-
-    def __init__(self) -> None:
-        self.refuse_with: list[int] = []
-        self.refused = asyncio.Event()
-        self._links: asyncio.Queue[Link] = asyncio.Queue()
-        self._server: Server | None = None
-        self.port = 0
-
-    async def open(self) -> None:
-        self._server = await serve(
-            self._handle, "127.0.0.1", self.port, process_request=self._admit, max_size=MAX_MESSAGE_BYTES
-        )
-        self.port = next(iter(self._server.sockets)).getsockname()[1]
-
-    async def close(self) -> None:
-        """Drop every connection and stop listening; `open` listens again on the same port."""
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
-            self._server = None
-
-    @property
-    def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/ws"
-
-    async def link(self) -> Link:
-        """Return the next connection."""
-        return await asyncio.wait_for(self._links.get(), PATIENCE_SECONDS)
-
-    async def _handle(self, socket: ServerConnection) -> None:
-        link = Link(socket)
-        self._links.put_nowait(link)
-        await link.read()
-
-    def _admit(self, socket: ServerConnection, request: Request) -> Response | None:
-        if not self.refuse_with:
-            return None
-        status = self.refuse_with.pop(0)
-        self.refused.set()
-        return socket.respond(HTTPStatus(status), "no\n")
 
 
 class AgentProcess:

@@ -1,0 +1,40 @@
+"""Fixtures of the Python agent's process tests: a stage with stand-ins for the control plane and for Docker.
+
+Modules that run the agent otherwise, in dry run or against the real server, define their own under these names.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.agent_harness import AgentProcess, Stage, set_stage
+from tests.support.control_plane_stand_in import ControlPlaneStandIn, Link
+from tests.support.docker_stand_in import StandInDocker
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with set_stage(tmp_path) as ready:
+        yield ready
+
+
+@pytest.fixture
+def control_plane(stage: Stage) -> ControlPlaneStandIn:
+    return stage.control_plane
+
+
+@pytest.fixture
+def docker(stage: Stage) -> StandInDocker:
+    return stage.docker
+
+
+@pytest.fixture
+def agent(stage: Stage) -> AgentProcess:
+    return stage.agent
+
+
+@pytest.fixture
+async def link(stage: Stage) -> Link:
+    await stage.agent.start()
+    return await stage.control_plane.link()
