@@ -7,12 +7,15 @@ that reconnect meanwhile wait in the backlog instead of backing off.
 
 import contextlib
 import errno
+import fcntl
 import gc
+import os
 import resource
 import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from types import FrameType
 
 import structlog
@@ -52,6 +55,7 @@ def main() -> int:
     try:
         settings = load_settings(warn=warnings.append)
         listener = listen(settings)
+        claim_database(settings.database_path)
         secrets, told = resolve_secrets(settings)
     except SettingsError as error:
         sys.stderr.write("".join(f"Warning: {line}\n" for line in warnings) + f"{error}\n")
@@ -65,6 +69,20 @@ def main() -> int:
         sys.stdout.flush()
     with listener:
         return _run(settings, secrets, listener, base_url)
+
+
+def claim_database(path: Path) -> None:
+    """Keep other control planes off this database until the process ends; SettingsError if one is on it.
+
+    SQLite would let both write, and each would take the other's agents for offline.
+    """
+    lock = os.open(path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SettingsError(
+            f"DATABASE_URL: another control plane runs on {path}; stop it, or give this one a database of its own."
+        ) from None
 
 
 def listen(settings: Settings) -> socket.socket:

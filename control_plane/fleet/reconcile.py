@@ -32,9 +32,11 @@ def judge(job: AgentJob, session: AgentSession) -> Verdict:
     if not job.sent:
         return Verdict.SEND
     instance = session.identity.instance
-    same_process = not instance or not job.sent_instance or job.sent_instance == instance
-    if same_process and (job.status is JobStatus.IN_PROGRESS or not session.can(Capability.RESEND)):
-        return Verdict.AWAIT
-    if session.can(Capability.RESEND) and job.attempt < MAX_SENDS:
+    known = bool(instance) and bool(job.sent_instance)
+    gone = known and job.sent_instance != instance
+    # Of a job that was acknowledged the very process is asked again too: it may have answered a control plane that
+    # was killed before it stored the answer. It runs nothing twice, it only says it once more.
+    may_ask = known or job.status is not JobStatus.IN_PROGRESS
+    if may_ask and session.can(Capability.RESEND) and job.attempt < MAX_SENDS:
         return Verdict.SEND_AGAIN
-    return Verdict.AWAIT if same_process else Verdict.LOST
+    return Verdict.LOST if gone else Verdict.AWAIT

@@ -28,6 +28,7 @@ from control_plane.store.tables import (
     job_table,
     placement_table,
     upsert,
+    without,
 )
 
 
@@ -232,7 +233,7 @@ def list_deployments(
     # An expression is no column: the few active ones are looked up and sorted, not sought along the whole history.
     place = col(Deployment.id) + 0 if active else col(Deployment.id)
     project = col(Deployment.project_name).concat("") if active else col(Deployment.project_name)
-    query = select_rows(Deployment).order_by(place.desc()).limit(limit)
+    query = select_rows(Deployment).options(*without(Deployment, "last_logs")).order_by(place.desc()).limit(limit)
     if project_name is not None:
         query = query.where(project == name_if_placed(project_name, agent_id))
     if agent_id is not None:

@@ -15,7 +15,7 @@ from control_plane.core.states import ACTIVE_JOB_STATUSES, JobStatus
 from control_plane.store.bulk import Bulk
 from control_plane.store.deployments import count_unsent, name_if_placed, queue_full
 from control_plane.store.models import JOB_HAS_FAILED, JOB_IS_ACTIVE, ComposeFile, Deployment, Job, JobLog
-from control_plane.store.tables import job_table
+from control_plane.store.tables import job_table, without
 
 
 class NotMovedError(Exception):
@@ -73,6 +73,7 @@ class AgentJob:
     sent_instance: str
 
 
+_WITHOUT_TEXT = without(Job, "logs", "data")
 _INSERT = Bulk(insert(job_table))
 _CLAIM = Bulk(
     update(job_table)
@@ -185,7 +186,8 @@ def unclaim_jobs(db: Connection, unclaims: Sequence[Unclaim]) -> list[Exception 
 def list_agent_jobs(db: Session, agent_id: int) -> list[AgentJob]:
     """Return the agent's active jobs, oldest first."""
     # Sorted by an expression, lest SQLite read the agent's whole history because that is in order already.
-    query = select_rows(Job).where(Job.agent_id == agent_id, JOB_IS_ACTIVE).order_by(col(Job.id).concat(""))
+    active = select_rows(Job).where(Job.agent_id == agent_id, JOB_IS_ACTIVE)
+    query = active.options(*_WITHOUT_TEXT).order_by(col(Job.id).concat(""))
     return [
         AgentJob(
             id=job.id,
@@ -247,7 +249,7 @@ def list_jobs(
     # An expression is no column: the few active ones are looked up and sorted, not sought along the whole history.
     place = col(Job.id).concat("") if active else col(Job.id)
     project = col(Job.project_name).concat("") if active else col(Job.project_name)
-    query = select_rows(Job).order_by(place.desc()).limit(limit)
+    query = select_rows(Job).options(*_WITHOUT_TEXT).order_by(place.desc()).limit(limit)
     if project_name is not None:
         query = query.where(project == name_if_placed(project_name, agent_id))
     if agent_id is not None:

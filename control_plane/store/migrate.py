@@ -1,5 +1,7 @@
 """Brings a database to this program's schema at start-up, through Alembic, in one transaction."""
 
+import contextlib
+import os
 from pathlib import Path
 
 from alembic import command
@@ -22,6 +24,7 @@ def migrate(url: str) -> None:
     Raises StartupError, with one line for the operator, when the file is not a database of ours or when
     a newer program wrote it.
     """
+    _create_private(url)
     engine = open_engine(url, read_only=False, pool_size=1)
     try:
         with engine.begin() as connection:
@@ -39,6 +42,12 @@ def migrate(url: str) -> None:
 def current_revision(connection: Connection) -> str | None:
     """Return the schema revision of an open database, None for an empty one."""
     return MigrationContext.configure(connection).get_current_revision()
+
+
+def _create_private(url: str) -> None:
+    """Make a missing database file for this user alone: Compose files may hold passwords. SQLite's others follow it."""
+    with contextlib.suppress(OSError):  # it is there; or it cannot be made, which opening it will say better
+        os.close(os.open(_place(url), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _place(url: str) -> str:

@@ -9,6 +9,8 @@ from typing import cast
 
 from sqlalchemy import Table
 from sqlalchemy.dialects.sqlite import Insert, insert
+from sqlalchemy.orm import defer
+from sqlalchemy.sql.base import ExecutableOption
 
 from control_plane.store import models
 
@@ -33,3 +35,11 @@ def upsert(table: Table, conflict: Sequence[str], change: Sequence[str]) -> Inse
     return statement.on_conflict_do_update(
         index_elements=list(conflict), set_={name: statement.excluded[name] for name in change}
     )
+
+
+def without(model: type, *columns: str) -> list[ExecutableOption]:
+    """Return the options that leave columns unread, for lists: a thousand logs may be a gigabyte.
+
+    Touching such a column of a row raises.
+    """
+    return [defer(getattr(model, name), raiseload=True) for name in columns]

@@ -80,6 +80,14 @@ async def test_a_port_in_use_is_refused_before_anything_is_made(tmp_path: Path) 
     assert entries(tmp_path) == []
 
 
+async def test_a_database_that_another_control_plane_runs_on_is_refused_until_that_one_is_gone(tmp_path: Path) -> None:
+    async with ServerProcess(tmp_path) as first:
+        assert "another control plane runs on" in await refused(tmp_path)
+        await first.kill()
+    async with ServerProcess(tmp_path) as second, second.client() as client:
+        assert (await client.get("/ready")).status_code == 200
+
+
 async def test_an_address_of_another_machine_is_refused(tmp_path: Path) -> None:
     assert "is not an address of this machine" in await refused(tmp_path, HOST="192.0.2.1")
 

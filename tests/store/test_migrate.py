@@ -1,5 +1,6 @@
 """Start-up brings any database of ours to this program's schema, and refuses all others in one clear line."""
 
+import contextlib
 import multiprocessing
 import re
 import sqlite3
@@ -53,6 +54,15 @@ def test_ids_of_agents_and_deployments_are_never_given_twice(database: Path) -> 
         sql(database, "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'")
     )
     assert set(made) == {"agent", "deployment"}
+
+
+def test_the_files_are_for_their_owner_alone(database: Path) -> None:
+    migrate(f"sqlite:///{database}")
+    with contextlib.closing(sqlite3.connect(database)) as writing, writing:
+        writing.execute("CREATE TABLE something (id)")
+        modes = {path.name: path.stat().st_mode & 0o777 for path in database.parent.iterdir()}
+    assert set(modes.values()) == {0o600}
+    assert len(modes) > 1, "the WAL is there too"
 
 
 def test_a_second_start_changes_nothing(database: Path) -> None:
