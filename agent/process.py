@@ -6,6 +6,7 @@ session of its own: it goes on undisturbed when the agent stops, is killed, or i
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -28,6 +29,11 @@ MAX_CAPTURE_BYTES = 4 * 1024 * 1024
 
 MAX_OUTPUT_FILE_BYTES = 64 * 1024 * 1024
 """What a child's output may take on disk; beyond it, what has been read is given back."""
+
+_LIBC = ctypes.CDLL(None)
+_FALLOCATE = getattr(_LIBC, "fallocate64", None) or getattr(_LIBC, "fallocate", None)
+_KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02
+"""Of linux/falloc.h; Python's own `os.posix_fallocate` cannot do this."""
 
 
 @dataclass(frozen=True)
@@ -105,17 +111,24 @@ async def stream(
     with tempfile.TemporaryFile(dir=around.output_dir) as output:
         descriptor = output.fileno()
         child = Child(argv, around, cwd, output, output, (keep_open,))
-        position = 0
+        position = freed = 0
         while True:
             status = await child.wait(POLL_SECONDS)
             position = await _forward(descriptor, position, on_output)
             if status is not None:
                 return status
-            if position >= MAX_OUTPUT_FILE_BYTES:
-                # The child shares the file's offset, so it goes on at the new beginning.
-                os.lseek(descriptor, 0, os.SEEK_SET)
-                os.ftruncate(descriptor, 0)
-                position = 0
+            if position - freed >= MAX_OUTPUT_FILE_BYTES:
+                _free(descriptor, position)
+                freed = position
+
+
+def _free(descriptor: int, end: int) -> None:
+    """Give the disk back what a file holds before `end`, and leave the file's length and offset as they are.
+
+    Truncating would also throw away what the child has written since. A file system without holes keeps it all.
+    """
+    if _FALLOCATE is not None:  # it is, on systems other than Linux
+        _FALLOCATE(descriptor, _PUNCH_HOLE | _KEEP_SIZE, ctypes.c_longlong(0), ctypes.c_longlong(end))
 
 
 async def _forward(descriptor: int, position: int, on_output: Callable[[bytes], None]) -> int:
