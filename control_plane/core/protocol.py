@@ -53,7 +53,7 @@ class CommandType(StrEnum):
     @property
     def changes_project(self) -> bool:
         """Whether it changes what runs, and so must wait for the project's command before it."""
-        return self in {CommandType.DEPLOY_COMPOSE, CommandType.STOP_COMPOSE}
+        return self is CommandType.DEPLOY_COMPOSE or self is CommandType.STOP_COMPOSE
 
 
 class ResponseStatus(StrEnum):
@@ -67,7 +67,7 @@ class ResponseStatus(StrEnum):
     @property
     def final(self) -> bool:
         """Whether no further answer for the job is to be expected."""
-        return self in {ResponseStatus.COMPLETED, ResponseStatus.FAILED}
+        return self is ResponseStatus.COMPLETED or self is ResponseStatus.FAILED
 
 
 class CloseCode(IntEnum):

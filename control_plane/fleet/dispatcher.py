@@ -5,6 +5,7 @@ agent connects. A send is counted in the store before anything is written, so th
 """
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -39,8 +40,8 @@ class _Agent:
     lane: Lane = field(default_factory=Lane)
     must_read: bool = False
     task: asyncio.Task[None] | None = None
-    patience: asyncio.TimerHandle | None = None
-    """Runs while an acknowledgement is awaited."""
+    written_at: float = math.inf
+    """When the command was written whose acknowledgement is awaited, on the event loop's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,6 @@ class Dispatcher:
         del self._agents[session.agent_id]
         for job_id in agent.lane.job_ids():
             self._lanes.pop(job_id, None)
-        self._stop_patience(agent)
 
     def reserve(self, agent_id: int, job: AgentJob) -> Reservation | None:
         """Take the lane of an agent that could be sent `job` at once; None when the job must wait its turn.
@@ -100,6 +100,7 @@ class Dispatcher:
         if agent is None or agent.task is not None or self._closing or not agent.lane.is_open_for(job):
             return None
         agent.lane.sent(job)
+        agent.written_at = math.inf
         self._lanes[job.id] = agent
         return Reservation(job, agent)
 
@@ -161,8 +162,6 @@ class Dispatcher:
 
     def _run(self, agent: _Agent) -> None:
         """Have the agent's lane looked at."""
-        if agent.lane.unacknowledged is None:
-            self._stop_patience(agent)
         if agent.task is None and not self._closing and (agent.must_read or agent.lane.has_waiting):
             agent.task = asyncio.create_task(self._serve(agent), name=f"lane-{agent.session.agent_id}")
 
@@ -197,20 +196,15 @@ class Dispatcher:
         known = isinstance(error, ControlPlaneError)
         log.warning("dispatch_failed", agent_id=agent.session.agent_id, error=str(error), exc_info=not known)
 
-    def _start_patience(self, agent: _Agent, job_id: str) -> None:
-        self._stop_patience(agent)
-        loop = asyncio.get_running_loop()
-        agent.patience = loop.call_later(ACKNOWLEDGE_SECONDS, self._lose_patience, agent, job_id)
-
-    def _stop_patience(self, agent: _Agent) -> None:
-        if agent.patience is not None:
-            agent.patience.cancel()
-            agent.patience = None
-
-    def _lose_patience(self, agent: _Agent, job_id: str) -> None:
-        log.warning("not_acknowledged", agent_id=agent.session.agent_id, job_id=job_id)
-        if agent.lane.acknowledged(job_id):
-            self._run(agent)
+    def pass_unacknowledged(self) -> None:
+        """Let the lanes go on of agents that have not acknowledged a command in time. Called once a second."""
+        latest = asyncio.get_running_loop().time() - ACKNOWLEDGE_SECONDS
+        for agent in self._agents.values():
+            job_id = agent.lane.unacknowledged
+            if job_id is not None and agent.written_at <= latest:
+                log.warning("not_acknowledged", agent_id=agent.session.agent_id, job_id=job_id)
+                agent.lane.acknowledged(job_id)
+                self._run(agent)
 
     async def _read_queue(self, agent: _Agent) -> None:
         for job in await self._store.read(jobs.list_agent_jobs, agent.session.agent_id):
@@ -238,11 +232,12 @@ class Dispatcher:
             self.over(job.id)
             return
         agent.lane.sent(job)
+        agent.written_at = math.inf
         await self._write(agent, job, text)
 
     async def _write(self, agent: _Agent, job: AgentJob, text: str) -> None:
         """Write the command of a job that is stored as sent."""
-        self._start_patience(agent, job.id)
+        agent.written_at = asyncio.get_running_loop().time()
         if not await agent.session.send(text):
             log.warning("not_sent", agent_id=agent.session.agent_id, job_id=job.id, attempt=job.attempt + 1)
             await self._take_back(agent, job)

@@ -4,9 +4,11 @@ Refusals are HTTP answers, given before the socket is accepted. The read loop ha
 waiting for anything, for uvicorn reads nothing more of a socket, pings included, until its last frame was taken.
 """
 
+from functools import partial
+
 import structlog
 from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from control_plane.core.errors import ControlPlaneError, HostnameTakenError
@@ -75,6 +77,7 @@ async def _refuse(websocket: WebSocket, refused: RefusedError) -> None:
 
 async def _read(websocket: WebSocket, session: AgentSession, plane: ControlPlane) -> None:
     """Hand on what the agent says until its socket ends."""
+    AgentSocket(websocket).listen(partial(_hear, session, plane))
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
@@ -83,19 +86,31 @@ async def _read(websocket: WebSocket, session: AgentSession, plane: ControlPlane
                 results.lose_oversized(plane, session, oversized_start(websocket))
             return
         try:
-            results.admit_message(session)
-            text = message.get("text")
-            if text is None:
-                raise UnicodeError("binary frame")
-            results.receive(plane, session, decode_response(text))
-        except BadMessageError as error:
-            plane.recorder.counts["bad_message"] += 1
-            log.warning("bad_message", agent_id=session.agent_id, error=str(error)[:200])
+            _take(message, session, plane)
         except Exception as error:
             code, reason = close_for(error)
             log.warning("agent_closed", agent_id=session.agent_id, code=code.value, reason=reason)
             await session.socket.close(code, reason)
             return
+
+
+def _take(message: Message, session: AgentSession, plane: ControlPlane) -> None:
+    """Take what did not go straight to `_hear`: early messages, binary ones, and what went wrong there."""
+    if "fault" in message:
+        raise message["fault"]
+    if message.get("text") is None:
+        raise UnicodeError("binary frame")
+    _hear(session, plane, message["text"])
+
+
+def _hear(session: AgentSession, plane: ControlPlane, text: str) -> None:
+    """Take one message of an agent; never waits. Raises what must end the connection."""
+    results.admit_message(session)
+    try:
+        results.receive(plane, session, decode_response(text))
+    except BadMessageError as error:
+        plane.recorder.counts["bad_message"] += 1
+        log.warning("bad_message", agent_id=session.agent_id, error=str(error)[:200])
 
 
 def _address(websocket: WebSocket) -> str:

@@ -8,8 +8,9 @@ dead agent "online" for minutes.
 import asyncio
 import contextlib
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from uvicorn.protocols.utils import ClientDisconnected
@@ -33,6 +34,7 @@ class AgentSocketProtocol(WebSocketsSansIOProtocol):
 
     heard_at = 0.0
     """Time of the last bytes from the peer, on the event loop's clock."""
+    on_text: Callable[[str], None] | None = None
     oversized_start = b""
     """The first bytes of a message that came in fragments and grew too large."""
 
@@ -51,6 +53,30 @@ class AgentSocketProtocol(WebSocketsSansIOProtocol):
             # Headers too long or too many: uvicorn leaves the answer unsent and the connection open.
             self.transport.write(b"".join(refusal))
             self.transport.close()
+
+    def listen(self, on_text: Callable[[str], None]) -> None:
+        """Give every text message to `on_text` as it comes, without a queue and a task between.
+
+        What came before is still in the queue, and so is, as `fault`, an error that `on_text` raises.
+        """
+        self.on_text = on_text
+
+    def send_receive_event_to_app(self) -> None:
+        """Hand a whole message on."""
+        if self.on_text is None or self.curr_msg_data_type != "text" or self.close_sent or not self.queue.empty():
+            super().send_receive_event_to_app()
+            return
+        try:
+            text = b"".join(self.frames).decode()
+        except UnicodeDecodeError:
+            super().send_receive_event_to_app()
+            return
+        self.frames = []
+        try:
+            self.on_text(text)
+        except Exception as fault:
+            self.on_text = None
+            self.queue.put_nowait(cast("Any", {"type": "websocket.receive", "fault": fault}))
 
     def handle_pong(self, event: Frame) -> None:
         """Tell whoever pinged; uvicorn's own keep-alive ignores pongs of other pings."""
@@ -140,6 +166,10 @@ class AgentSocket:
         except (ClientDisconnected, RuntimeError) as error:
             # Both say that the socket was closed before: by the peer, or by this side.
             raise SocketClosedError from error
+
+    def listen(self, on_text: Callable[[str], None]) -> None:
+        """Give text messages straight to `on_text`; see AgentSocketProtocol.listen."""
+        self._protocol.listen(on_text)
 
     async def ping(self, timeout_seconds: float) -> bool:
         """Whether the peer answers a ping in time."""
