@@ -5,11 +5,9 @@ connect agents to it, and still look at `plane`. Every answer that a test gets i
 document (`tests.support.contract`).
 """
 
-import asyncio
 import contextlib
 import functools
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +25,7 @@ from control_plane.secrets import Secrets
 from control_plane.ws.socket import AgentSocketProtocol
 from tests.support.contract import Contract
 from tests.support.go_agent import GoAgent
+from tests.support.served import served
 
 API_TOKEN = "api-token-of-the-tests"
 AGENT_TOKEN = "agent-token-of-the-tests"
@@ -151,51 +150,15 @@ def _defaults() -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def _served(app: FastAPI) -> AsyncIterator[str]:
-    # With the protocol named, asyncio switches Nagle's algorithm off: every answer would take 40 ms longer.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
-    server = _Server(
-        uvicorn.Config(
-            app,
-            http="httptools",
-            ws=AgentSocketProtocol,
-            ws_per_message_deflate=False,
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=5,
-        )
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws=AgentSocketProtocol,
+        ws_per_message_deflate=False,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=5,
     )
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    ready = asyncio.create_task(server.ready.wait())
-    try:
-        await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
-        assert server.started, "the app did not start; see the log"
-        host, port = listener.getsockname()[:2]
+    async with served(config) as (host, port):
         yield f"http://{host}:{port}"
-    finally:
-        ready.cancel()
-        server.end.set()
-        await task
-        listener.close()
-
-
-class _Server(uvicorn.Server):
-    """Says when it takes connections, and ends at once when told: uvicorn's own loop looks ten times a second."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-        self.end = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-
-    async def main_loop(self) -> None:
-        await self.on_tick(0)
-        await self.end.wait()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield  # Ctrl-C is pytest's

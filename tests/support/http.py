@@ -3,14 +3,14 @@
 Used by tests of `api/`. Both close what they open; `serving` returns only once its port takes connections.
 """
 
-import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 
 import httpx
 import uvicorn
 from starlette.types import ASGIApp
+
+from tests.support.served import served
 
 
 def client_of(app: ASGIApp, *, token: str | None = None) -> httpx.AsyncClient:
@@ -25,25 +25,5 @@ def client_of(app: ASGIApp, *, token: str | None = None) -> httpx.AsyncClient:
 @contextlib.asynccontextmanager
 async def serving(app: ASGIApp) -> AsyncIterator[tuple[str, int]]:
     """Run `app` under uvicorn, as run.py does, on a free loopback port; yield its host and port."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = _Server(uvicorn.Config(app, http="httptools", ws="none", log_config=None, lifespan="auto"))
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        await server.ready.wait()
-        yield listener.getsockname()[:2]
-    finally:
-        server.should_exit = True
-        await task
-        listener.close()
-
-
-class _Server(uvicorn.Server):
-    """Says when it takes connections."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
+    async with served(uvicorn.Config(app, http="httptools", ws="none", log_config=None, lifespan="auto")) as address:
+        yield address

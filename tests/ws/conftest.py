@@ -2,20 +2,19 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 import uvloop
 
 from control_plane import serve
 from control_plane.config import Settings
 from control_plane.store.migrate import migrate
 from tests.support.app import API_TOKEN, make_app
+from tests.support.served import served
 from tests.ws.fleet import Fleet
 
 OpenFleet = Callable[..., Awaitable[Fleet]]
@@ -54,44 +53,16 @@ async def fleet(open_fleet: OpenFleet) -> Fleet:
 @contextlib.asynccontextmanager
 async def _running(database: Path, settings: Mapping[str, Any]) -> AsyncIterator[Fleet]:
     app = make_app(database, **settings)
-    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    server = _Server(serve._uvicorn_config(app, Settings.model_construct(**{**_DEFAULTS, **settings})))
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        await server.ready.wait()
-        url = "http://{}:{}".format(*listener.getsockname()[:2])
+    config = serve._uvicorn_config(app, Settings.model_construct(**{**_DEFAULTS, **settings}))
+    async with served(config) as (host, port):
+        url = f"http://{host}:{port}"
         headers = {"Authorization": f"Bearer {API_TOKEN}"}
         client = httpx.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False, verify=False)  # noqa: S501 - no TLS
         async with client:
             fleet = Fleet(app, url, client)
             async with fleet.agents:
                 yield fleet
-    finally:
-        server.end.set()
-        await task
-        listener.close()
 
 
 _DEFAULTS = {name: each.get_default(call_default_factory=True) for name, each in Settings.model_fields.items()}
 _DEFAULTS["shutdown_grace_seconds"] = 5
-
-
-class _Server(uvicorn.Server):
-    """Says when it takes connections, and ends at once when told: uvicorn's own loop looks ten times a second."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-        self.end = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-
-    async def main_loop(self) -> None:
-        await self.on_tick(0)
-        await self.end.wait()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield  # Ctrl-C is pytest's
