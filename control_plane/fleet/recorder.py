@@ -10,7 +10,8 @@ import structlog
 
 from control_plane.bus.base import Bus, Topic
 from control_plane.core.states import JOB_MOVES
-from control_plane.store.answers import Answer, Outcome, record_answers
+from control_plane.store.answers import Outcome, record_answers
+from control_plane.store.moves import Answer
 from control_plane.store.store import Store
 
 log = structlog.get_logger()

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from control_plane.core.states import FailureReason, JobStatus
 from control_plane.operations.context import ControlPlane
 from control_plane.store import jobs
-from control_plane.store.answers import Answer
 from control_plane.store.models import Job
+from control_plane.store.moves import Answer
 
 INTERVAL_SECONDS = 1.0
 """A job is promised to be over five seconds after its deadline."""

@@ -14,7 +14,8 @@ import structlog
 from control_plane.core.errors import StorageFullError, UnavailableError
 from control_plane.core.logs import cut_middle
 from control_plane.core.states import JOB_MOVES
-from control_plane.store.answers import Answer, join_logs
+from control_plane.store.answers import join_logs
+from control_plane.store.moves import Answer
 
 MAX_WAITING_JOBS = 2_000
 MAX_WAITING_CHARACTERS = 64 * 1024 * 1024

@@ -9,8 +9,9 @@ from control_plane.core.protocol import CommandType
 from control_plane.core.states import TERMINAL_JOB_STATUSES, FailureReason, JobStatus
 from control_plane.operations.context import ControlPlane
 from control_plane.store import jobs
-from control_plane.store.answers import Answer, Outcome
+from control_plane.store.answers import Outcome
 from control_plane.store.models import Job
+from control_plane.store.moves import Answer
 
 REREAD_SECONDS = 5
 """A wake-up may be lost; the store is read again this often all the same."""

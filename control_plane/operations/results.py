@@ -16,7 +16,7 @@ from control_plane.core.text import clean_text
 from control_plane.fleet.session import AgentSession
 from control_plane.operations.context import ControlPlane
 from control_plane.operations.inbox import InboxFullError
-from control_plane.store.answers import Answer
+from control_plane.store.moves import Answer
 
 MAX_MESSAGES_PER_SECOND = 1_000
 """Of one agent. A good one sends two a command and at most four log messages a second for each that runs."""

@@ -5,8 +5,6 @@ changes anything. The job, its deployment and its placement move in one transact
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -14,39 +12,17 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from control_plane.core.logs import cut_middle
 from control_plane.core.protocol import CommandType
-from control_plane.core.states import JOB_MOVES, FailureReason, JobStatus, can_move
+from control_plane.core.states import JOB_MOVES, JobStatus, can_move
 from control_plane.store.bulk import Bulk
 from control_plane.store.models import JOB_IS_ACTIVE
-from control_plane.store.outcomes import JobFacts, move_deployments
+from control_plane.store.moves import Answer, JobFacts
+from control_plane.store.outcomes import move_deployments
 from control_plane.store.tables import job_log_table, job_table
 
 MAX_PIECES = 64
 """A running job's log is put together when it has this many pieces, so that reading it stays cheap."""
 LARGE_PIECE_CHARACTERS = 64 * 1024
 """... and at once when a piece is larger than this, so that few pieces are never many times the bound of a log."""
-
-
-@dataclass(slots=True)  # not frozen: that doubles the time it takes to make one
-class Answer:
-    """A move of a job. `status` is IN_PROGRESS, COMPLETED or FAILED; `reason` is given with FAILED.
-
-    `agent_id` names the agent that answers; None is the control plane itself, which may end any job.
-    `said_last` is the last of several answers in one, whose logs are in `logs` together.
-    `only_unsent` holds the move back once the command was sent, `only_if_due` until its deadline has passed.
-    """
-
-    job_id: str
-    agent_id: int | None
-    status: JobStatus
-    at: datetime
-    logs: str = ""
-    said_last: str | None = None
-    whole_log: bool = False
-    reason: FailureReason | None = None
-    error: str | None = None
-    data: Any = None
-    only_unsent: bool = False
-    only_if_due: bool = False
 
 
 class Outcome(StrEnum):

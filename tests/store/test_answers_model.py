@@ -13,9 +13,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import FailureReason, JobStatus
-from control_plane.store.answers import Answer, Outcome
+from control_plane.store.answers import Outcome
 from control_plane.store.deployments import accept_deployments
 from control_plane.store.jobs import Claim, NotMovedError, add_jobs, claim_jobs
+from control_plane.store.moves import Answer
 from tests.support.store import (
     DEADLINE,
     NOW,

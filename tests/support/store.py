@@ -18,10 +18,11 @@ from control_plane.core.compose import folded_name
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import FailureReason, JobStatus
 from control_plane.store import agents
-from control_plane.store.answers import Answer, Outcome, record_answers
+from control_plane.store.answers import Outcome, record_answers
 from control_plane.store.database import StorageBrokenError
 from control_plane.store.deployments import NewDeployment, accept_deployments
 from control_plane.store.jobs import Claim, NewJob, add_jobs, claim_jobs
+from control_plane.store.moves import Answer
 from control_plane.store.store import Store
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)

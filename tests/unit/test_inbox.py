@@ -14,7 +14,7 @@ from control_plane.core.logs import MAX_LOG_BYTES
 from control_plane.core.states import JobStatus
 from control_plane.operations import inbox as inbox_module
 from control_plane.operations.inbox import Inboxes, InboxFullError, merge
-from control_plane.store.answers import Answer
+from control_plane.store.moves import Answer
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 FINAL = (JobStatus.COMPLETED, JobStatus.FAILED)
