@@ -65,12 +65,12 @@ class Dispatcher:
         self._recorder = recorder
         self._agents: dict[int, _Agent] = {}
         self._lanes: dict[str, _Agent] = {}
-        """Job id → agent, for jobs in a lane: an end is told by job id alone."""
+        """By job id, for an end is told by that alone."""
         self._unread: set[int] = set()
         """Agents without a lane that were offered something; they read their queue when they connect."""
+        self._late: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._ended = asyncio.Event()
-        """Set when a job of a lane has ended."""
+        self._ended = asyncio.Event()  # a job of a lane has
         recorder.on_finished(self.over)
 
     def attach(self, session: AgentSession, *, has_work: bool) -> None:
@@ -105,9 +105,22 @@ class Dispatcher:
         return Reservation(job, agent)
 
     async def send_reserved(self, reservation: Reservation, source: bytes | None = None) -> None:
-        """Send a reserved job that is stored as sent."""
+        """Send a reserved job that is stored as sent. Does not wait for an agent that does not read."""
+        sending = self._send_stored(reservation, source)
+        if reservation.agent.session.socket.writable:
+            await sending
+            return
+        task = asyncio.create_task(sending, name=f"late-send-{reservation.agent.session.agent_id}")
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+
+    async def _send_stored(self, reservation: Reservation, source: bytes | None) -> None:
         agent, job = reservation.agent, reservation.job
-        await self._write(agent, job, await self._encode(Waiting(job, source)))
+        try:
+            await self._write(agent, job, await self._encode(Waiting(job, source)))
+        except ControlPlaneError as error:
+            # The job is stored, and its caller must hear so: it is judged when the agent connects again.
+            self._complain(agent, error)
 
     def release(self, reservation: Reservation) -> None:
         """Give a lane back whose job was not stored."""
@@ -158,7 +171,7 @@ class Dispatcher:
         """Send nothing more; sends under way are finished."""
         self._closing = True
         tasks = [agent.task for agent in self._agents.values() if agent.task is not None]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._late, return_exceptions=True)
 
     def _run(self, agent: _Agent) -> None:
         """Have the agent's lane looked at."""
@@ -193,8 +206,8 @@ class Dispatcher:
             agent.task = None
 
     def _complain(self, agent: _Agent, error: Exception) -> None:
-        known = isinstance(error, ControlPlaneError)
-        log.warning("dispatch_failed", agent_id=agent.session.agent_id, error=str(error), exc_info=not known)
+        unknown = not isinstance(error, ControlPlaneError)
+        log.warning("dispatch_failed", agent_id=agent.session.agent_id, error=str(error), exc_info=unknown)
 
     def pass_unacknowledged(self) -> None:
         """Let the lanes go on of agents that have not acknowledged a command in time. Called once a second."""

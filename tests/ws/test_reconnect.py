@@ -166,6 +166,17 @@ async def test_a_command_that_was_never_acknowledged_is_not_sent_again_to_an_age
     assert (await fleet.over(job))["attempt"] == 1
 
 
+async def test_a_deploy_is_answered_at_once_although_its_agent_does_not_read(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "SEND_TIMEOUT_SECONDS", 60)
+    stalled = await fleet.raw(receive_buffer=4096)
+    await fill_buffer(fleet, stalled)
+    async with asyncio.timeout(5):
+        job = await fleet.start("web")
+    assert (await fleet.get(f"/jobs/{job}"))["status"] == "queued"
+
+
 @pytest.mark.parametrize("next_process", ["process-1", "process-2"])
 async def test_an_agent_that_knows_its_jobs_gets_an_unacknowledged_command_again(
     fleet: Fleet, next_process: str
