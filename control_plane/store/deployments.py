@@ -1,10 +1,11 @@
 """Deployments: accepting one with all that belongs to it, and reading them."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, ScalarSelect, bindparam, func, insert, select, tuple_
+from sqlalchemy import Connection, ScalarSelect, and_, bindparam, func, insert, select
 from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 
@@ -12,7 +13,7 @@ from control_plane.core.errors import DeploymentNotFoundError, NameCollisionErro
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import DeploymentStatus, JobStatus
 from control_plane.store.bulk import Bulk
-from control_plane.store.database import next_ids
+from control_plane.store.database import each_pair, next_ids
 from control_plane.store.models import (
     DEPLOYMENT_HAS_ENDED,
     DEPLOYMENT_IS_ACTIVE,
@@ -56,8 +57,16 @@ _COUNT_UNSENT = (
     .where(job_table.c.agent_id.in_(bindparam("agents", expanding=True)), JOB_IS_ACTIVE, JOB_IS_UNSENT)
     .group_by(job_table.c.agent_id)
 )
-_HOLDERS = select(_place.agent_id, _place.folded_name, _place.project_name).where(
-    tuple_(_place.agent_id, _place.folded_name).in_(bindparam("names", expanding=True)), PLACEMENT_HOLDS_NAME
+_wanted = each_pair("names")
+_HOLDERS = (
+    select(_place.agent_id, _place.folded_name, _place.project_name)
+    # The pairs lead and the index follows, both its columns used: a list of pairs would walk every name of each agent.
+    .select_from(
+        _wanted.pairs.join(
+            placement_table, and_(_place.agent_id == _wanted.first, _place.folded_name == _wanted.second)
+        )
+    )
+    .where(PLACEMENT_HOLDS_NAME)
 )
 _STORE_FILE = Bulk(upsert(compose_file_table, conflict=["sha256"], change=[]))
 _STORE_DEPLOYMENT = Bulk(insert(deployment_table))
@@ -188,7 +197,7 @@ def count_unsent(db: Connection, agent_ids: set[int]) -> dict[int, int]:
 
 
 def _holders(db: Connection, names: set[tuple[int, str]]) -> dict[tuple[int, str], str]:
-    rows = db.execute(_HOLDERS, {"names": list(names)})
+    rows = db.execute(_HOLDERS, {"names": json.dumps(list(names))})
     return {(agent_id, folded): name for agent_id, folded, name in rows}
 
 
