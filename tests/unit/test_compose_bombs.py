@@ -13,8 +13,17 @@ from control_plane.core.compose import MAX_COMPOSE_BYTES, read_compose
 from control_plane.core.errors import ControlPlaneError, InvalidComposeFileError, TooLargeError
 
 WEB = "services:\n  web:\n    image: nginx\n"
-MAX_CPU_SECONDS = 0.6
-"""The bound is 0.3 s; twice that leaves room for coverage's tracing and catches what is not linear."""
+ORDINARY = "".join(
+    ["services:\n"]
+    + [
+        f"  web-{n}:\n    image: nginx:1.27\n    restart: unless-stopped\n    ports:\n      - {8000 + n}:80\n"
+        f"    environment:\n      MODE: production\n      NUMBER: '{n}'\n    depends_on: []\n"
+        for n in range(200)
+    ]
+).encode()
+MAX_ORDINARY_FILES = 30
+"""So many files of 200 services, at 20 ms each, may be read in the time of a hostile one: 0.6 s where the bound is
+0.3. That leaves room for what tracing and other programs cost, and catches what is not linear."""
 
 
 def filled(unit: str, before: str = "", after: str = "", size: int = MAX_COMPOSE_BYTES) -> str:
@@ -81,7 +90,9 @@ BOMBS: dict[str, Callable[[], str]] = {
 def test_a_hostile_file_is_answered_quickly(bomb: Callable[[], str]) -> None:
     source = bomb().encode()
     assert len(source) <= MAX_COMPOSE_BYTES
-    assert min(cpu_seconds(source) for _ in range(3)) < MAX_CPU_SECONDS
+    # Against an ordinary file in the same moment: under coverage, and on a busy machine, both take longer.
+    ordinary = min(cpu_seconds(ORDINARY) for _ in range(2))
+    assert min(cpu_seconds(source) for _ in range(3)) < MAX_ORDINARY_FILES * ordinary
 
 
 def cpu_seconds(source: bytes) -> float:
