@@ -96,21 +96,8 @@ class TokenFirstRoute(APIRoute):
 class DirectRoute(TokenFirstRoute):
     """For the hottest route, whose endpoint takes the request and reads its body itself.
 
-    Without a query there is nothing left for FastAPI to read, and the endpoint is called straight.
+    Without a query there is nothing left for FastAPI to read: `serve_plain` calls the endpoint straight.
     """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the endpoint behind the check; FastAPI's handler for requests with a query."""
-        handler = super().get_route_handler()
-
-        async def direct(request: Request) -> Response:
-            if request.scope["query_string"]:
-                return await handler(request)
-            check_token(request)
-            response: Response = await self.endpoint(StrictJsonRequest(request.scope, request.receive))
-            return response
-
-        return direct
 
     async def serve_plain(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request without a query, from outside of FastAPI; an ASGI app."""

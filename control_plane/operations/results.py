@@ -11,7 +11,7 @@ from typing import Any
 
 from control_plane.core.logs import cut_middle
 from control_plane.core.protocol import UNKNOWN_JOB_ID, Response, ResponseStatus
-from control_plane.core.states import FailureReason, JobStatus
+from control_plane.core.states import FailureReason, JobStatus, job_status_for
 from control_plane.core.text import clean_text
 from control_plane.fleet.session import AgentSession
 from control_plane.operations.context import ControlPlane
@@ -73,7 +73,7 @@ def lose_oversized(plane: ControlPlane, session: AgentSession, start: str) -> No
 
 
 def _answer(agent_id: int, response: Response) -> Answer:
-    status = JobStatus(response.status.value.lower())
+    status = job_status_for(response.status)
     failed = status is JobStatus.FAILED
     error = clean_text(response.error)
     if failed and not error:
