@@ -2,7 +2,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help run demo test lint format bench lock clean
+.PHONY: help run demo test test-faults lint format bench lock clean
 
 help:  ## Say what can be done here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -15,6 +15,9 @@ demo: $(VENV)/.dev  ## Deploy, ask for status and stop a small project through o
 
 test: $(VENV)/.dev  ## Run all tests that this machine can run
 	$(PYTHON) -m pytest $(ARGS)
+
+test-faults: $(VENV)/.dev  ## Run only the tests that kill, cut, freeze and fill (some need root)
+	$(PYTHON) -m pytest tests/faults $(ARGS)
 
 lint: $(VENV)/.dev  ## Check style, types and the floors
 	$(VENV)/bin/ruff check .

@@ -59,6 +59,7 @@ _ARRIVE = Bulk(
             "capabilities",
             "instance",
             "connection_id",
+            "missed_checks",
         ],
     )
 )
@@ -86,6 +87,7 @@ def arrive(db: Connection, arrivals: Sequence[Arrival]) -> list[Arrived | Except
                 "capabilities": arrival.capabilities,
                 "instance": arrival.instance,
                 "connection_id": arrival.connection_id,
+                "missed_checks": 0,
             }
             for arrival in arrivals
         ],

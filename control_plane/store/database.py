@@ -21,6 +21,8 @@ from control_plane.core.errors import ControlPlaneError, StorageFullError, Store
 
 READERS = 4
 BUSY_TIMEOUT_SECONDS = 5
+SYNCHRONOUS = "FULL"
+"""An fsync before each acknowledgement: with NORMAL, every young row was lost in a simulated power cut."""
 CHECKPOINT_PAGES = 4000
 """16 MiB of WAL: pages that are written again and again are copied to the database once. Default: 1000."""
 READ_CACHE_KIB = 16 * 1024
@@ -50,7 +52,7 @@ def open_engine(url: str, *, read_only: bool, pool_size: int) -> Engine:
     def _prepare(connection: sqlite3.Connection, _record: object) -> None:
         for pragma in (
             "journal_mode=WAL",
-            "synchronous=FULL",
+            f"synchronous={SYNCHRONOUS}",
             "foreign_keys=ON",
             f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}",
             f"wal_autocheckpoint={CHECKPOINT_PAGES}",

@@ -23,6 +23,8 @@ DEPLOYMENT_HAS_ENDED = text("status IN ('failed', 'stopped')")
 IS_ACTIVE_STATUS_QUERY = text("command_type = 'STATUS' AND status IN ('queued', 'in_progress')")
 IS_ACTIVE_HEALTH_CHECK = text("command_type = 'HEALTH_CHECK' AND status IN ('queued', 'in_progress')")
 PLACEMENT_HOLDS_NAME = text("NOT released")
+EVENT_HAS_AGENT = text("agent_id IS NOT NULL")
+EVENT_HAS_PROJECT = text("project_name IS NOT NULL")
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -70,6 +72,12 @@ class Agent(SQLModel, table=True):
     instance: str = ""
     connection_id: str = ""
     """The socket that owns this row's status; the late clean-up of another one changes nothing."""
+    health: Any = Field(default=None, sa_type=JSON(none_as_null=True), nullable=True)
+    """What the agent's last answered HEALTH_CHECK told, in our own words."""
+    health_at: datetime | None = Field(default=None, sa_type=UTCDateTime)
+    """When that answer came."""
+    missed_checks: int = 0
+    """HEALTH_CHECKs in a row that were not answered in time."""
 
 
 class ComposeFile(SQLModel, table=True):
@@ -88,6 +96,7 @@ class Deployment(SQLModel, table=True):
     __table_args__ = (
         _index("ix_deployment_project", "project_name", "id"),
         _index("ix_deployment_agent", "agent_id", "id"),
+        _index("ix_deployment_compose_file", "compose_file_hash"),
         _index("ix_deployment_active", "agent_id", "status", "project_name", where=DEPLOYMENT_IS_ACTIVE),
         _index("ix_deployment_ended", "status", "id", where=DEPLOYMENT_HAS_ENDED),
         _index("ix_deployment_ended_agent", "agent_id", "status", "id", where=DEPLOYMENT_HAS_ENDED),
@@ -130,6 +139,7 @@ class Job(SQLModel, table=True):
     __table_args__ = (
         _index("ix_job_project", "project_name", "id"),
         _index("ix_job_agent", "agent_id", "id"),
+        _index("ix_job_deployment", "deployment_id"),
         _index("ix_job_active", "agent_id", "status", "id", where=JOB_IS_ACTIVE),
         _index("ix_job_deadline", "deadline_at", where=JOB_IS_ACTIVE),
         _index("ix_job_failed", "id", where=JOB_HAS_FAILED),
@@ -170,3 +180,42 @@ class JobLog(SQLModel, table=True):
     job_id: str = Field(primary_key=True, foreign_key="job.id")
     position: int = Field(primary_key=True)
     text: str = Field(sa_type=Text)
+
+
+class Event(SQLModel, table=True):
+    """Something that happened, for operators; written with what it tells, and never changed.
+
+    It refers to no row: it outlives them.
+    """
+
+    __table_args__ = (
+        _index("ix_event_kind", "kind", "id"),
+        _index("ix_event_agent", "agent_id", "id", where=EVENT_HAS_AGENT),
+        _index("ix_event_project", "project_name", "id", where=EVENT_HAS_PROJECT),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int = Field(primary_key=True)
+    at: datetime = Field(sa_type=UTCDateTime)
+    kind: str
+    agent_id: int | None = None
+    project_name: str | None = None
+    deployment_id: int | None = None
+    job_id: str | None = None
+    message: str = Field(sa_type=Text)
+    """One sentence."""
+    details: Any = Field(default=None, sa_type=JSON(none_as_null=True), nullable=True)
+
+
+class IdempotencyRecord(SQLModel, table=True):
+    """A caller's Idempotency-Key, what it was used for, and what was answered; kept for a day."""
+
+    __tablename__ = "idempotency_record"
+    __table_args__ = (_index("ix_idempotency_record_created", "created_at"),)
+
+    key: str = Field(primary_key=True)
+    request_hash: str
+    """SHA-256 of the method, the path and the body."""
+    job_id: str | None = None
+    answer: Any = Field(default=None, sa_type=JSON(none_as_null=True), nullable=True)
+    created_at: datetime = Field(sa_type=UTCDateTime)

@@ -25,6 +25,8 @@ deployment_table = _table(models.Deployment)
 placement_table = _table(models.Placement)
 job_table = _table(models.Job)
 job_log_table = _table(models.JobLog)
+event_table = _table(models.Event)
+idempotency_table = _table(models.IdempotencyRecord)
 
 
 def upsert(table: Table, conflict: Sequence[str], change: Sequence[str]) -> Insert:

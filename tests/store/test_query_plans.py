@@ -103,7 +103,7 @@ def fill(path: Path, history: int) -> None:
     """Write agents, deployments and one deploy's job for each; most are over, one in nine failed."""
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA synchronous=OFF")
-    agent = "INSERT INTO agent VALUES (?, 'h' || ?, '', 'online', ?, '', '', ?, '', '', '')"
+    agent = "INSERT INTO agent VALUES (?, 'h' || ?, '', 'online', ?, '', '', ?, '', '', '', NULL, NULL, 0)"
     connection.executemany(agent, [(n, n, str(NOW), str(NOW)) for n in range(1, AGENTS + 1)])
     connection.execute("INSERT INTO compose_file VALUES ('f', x'00', ?)", (str(NOW),))
     rows = [(n, f"p{n % PROJECTS}", n % AGENTS + 1, n > history - ACTIVE, n % 9 == 0) for n in range(1, history + 1)]

@@ -14,7 +14,7 @@ import secrets
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -38,14 +38,27 @@ class ServerProcess:
 
     `env` is laid over settings made for tests: loopback, a free port, JSON logs, random tokens; a value of None
     leaves that variable unset. `directory` is where it is started; without one it is a temporary directory.
+    `sabotage` takes one guard out of it, by the name of a module of tests.support.sabotage; `wrapper` is a command
+    to start it by, such as strace with its options.
     """
 
-    def __init__(self, directory: Path | None = None, env: Mapping[str, str | None] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path | None = None,
+        env: Mapping[str, str | None] | None = None,
+        *,
+        sabotage: str | None = None,
+        wrapper: Sequence[str] = (),
+    ) -> None:
         self._temporary = None if directory else tempfile.TemporaryDirectory(prefix="control-plane-")
         self.directory = directory or Path(self._temporary.name if self._temporary else "")
         self.env = _environment(env or {})
         self.api_token = self.env.get("API_TOKEN", "")
         self.agent_token = self.env.get("AGENT_SECRET_TOKEN", "")
+        sabotaged = ("-m", "tests.support.sabotage", sabotage)
+        self._command = [*wrapper, sys.executable, *(sabotaged if sabotage else (str(RUN),))]
+        if sabotage:
+            self.env["PYTHONPATH"] = str(RUN.parent)
         self.stdout = ""
         self.stderr = ""
         self.url = ""
@@ -112,8 +125,7 @@ class ServerProcess:
         """Start it without waiting for anything, for tests of a start that fails."""
         self._listening.clear()
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            str(RUN),
+            *self._command,
             cwd=self.directory,
             env=self.env,
             stdin=asyncio.subprocess.DEVNULL,
