@@ -1,8 +1,6 @@
 """Restarts of the real server while work is under way: nothing is declared lost, nothing runs again, both agents."""
 
 import asyncio
-import random
-import secrets
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +13,6 @@ from tests.support.agent_harness import TOKEN, AgentProcess
 from tests.support.app import WEB
 from tests.support.docker_stand_in import StandInDocker
 from tests.support.go_agent import GoAgent
-from tests.support.proxy import Proxy
 from tests.support.server import ServerProcess
 
 RESTARTS = 3
@@ -138,48 +135,3 @@ async def test_a_command_that_the_killed_python_agent_was_running_is_ended_by_it
     assert ended["status"] == "completed", ended
     assert ended["attempt"] == 2
     assert len(docker.calls("up")) == 2
-
-
-async def test_a_link_that_is_cut_within_commands_makes_nothing_run_twice(
-    server: ServerProcess, client: httpx.AsyncClient
-) -> None:
-    seed = secrets.randbits(32)
-    print(f"seed {seed}")  # noqa: T201 - to repeat a failure
-    chance = random.Random(seed)
-    async with Proxy(server.ws_url) as proxy:
-        headers = {"X-Agent-Instance": "process-1"}
-        async with GoAgent(proxy.url, server.agent_token, "web-1", headers=headers) as agent:
-            await agent.connected()
-            jobs = []
-            for n in range(15):
-                connections = agent.connections
-                proxy.cut_after(chance.randrange(1, 700))
-                job = await deploy_when_connected(client, f"p-{n}")
-                await cut_or_answered(agent, connections, job)
-                jobs.append(job)
-            runs = [run.job_id for run in agent.executions]
-            assert len(runs) == len(set(runs)), seed
-            assert proxy.cuts > 0, seed
-            for job in runs:
-                assert (await client.get(f"/jobs/{job}", params={"wait": 5})).json()["status"] == "completed", seed
-            for job in set(jobs) - set(runs):
-                # It was cut on its way, and whether the agent has it cannot be known: it is awaited.
-                awaited = (await client.get(f"/jobs/{job}")).json()
-                assert (awaited["status"], awaited["attempt"]) == ("queued", 1), seed
-
-
-async def cut_or_answered(agent: GoAgent, connections: int, job: str) -> None:
-    """Wait until the agent has dialed again after `connections`, or has answered for the job."""
-    await agent.until(
-        lambda: agent.connections > connections or any(name == job for name, _ in agent.answers),
-        "the cut or the answer",
-    )
-
-
-async def deploy_when_connected(client: httpx.AsyncClient, project: str) -> str:
-    async with asyncio.timeout(20):
-        while True:
-            answer = await client.post("/deploy", json={"project_name": project, "compose_file": WEB})
-            if answer.status_code == 200:
-                return str(answer.json()["job_id"])
-            assert answer.status_code == 503, answer.text

@@ -1,15 +1,27 @@
-"""A TCP proxy that does to a connection what networks do: cuts it after so many bytes, or swallows all it carries.
+"""A TCP proxy that does to a connection what networks do: cuts it after so many bytes, ends one way of it, holds back
+or swallows what it carries.
 
 Agents of a test dial it instead of the server. It counts what it carried each way, and tells when it cut.
 """
 
 import asyncio
 import contextlib
+from collections import Counter, deque
+from collections.abc import Callable
+from enum import StrEnum
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
 CHUNK_BYTES = 4096
+PATIENCE_SECONDS = 20
+
+
+class Way(StrEnum):
+    """A direction of the bytes of all connections."""
+
+    TO_AGENT = "to agent"
+    TO_SERVER = "to server"
 
 
 class Proxy:
@@ -20,11 +32,17 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._cut_after: int | None = None
+        self._planned: deque[tuple[Way, int]] = deque()
+        self._passable = {way: _set_event() for way in Way}
+        self._changed = asyncio.Event()
+        self.carried: Counter[Way] = Counter()
+        """Bytes handed on so far, over all connections."""
         self.cuts = 0
         self.url = ""
         self.swallowing = False
         """While set, what either side sends disappears, and nobody is told."""
+        self.refusing = False
+        """While set, new connections are reset at once."""
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
@@ -38,6 +56,8 @@ class Proxy:
         assert self._server is not None
         self._server.close()
         self.cut()
+        for passable in self._passable.values():
+            passable.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def cut(self) -> None:
@@ -45,51 +65,102 @@ class Proxy:
         for link in tuple(self._links):
             link.cut()
 
-    def cut_after(self, bytes_to_agent: int) -> None:
-        """Let so many more bytes pass to the agent, over all its connections, then reset the one they come on."""
-        self._cut_after = bytes_to_agent
+    def cut_after(self, count: int, way: Way = Way.TO_AGENT) -> None:
+        """Let `count` more bytes pass this way, over all connections, then reset the one they come on.
+
+        Called again before that, it plans another cut, whose bytes count from the one before.
+        """
+        self._planned.append((way, count))
+
+    def forget_plans(self) -> None:
+        """Cut nothing more of what was planned."""
+        self._planned.clear()
+
+    def half_close(self, way: Way) -> None:
+        """Tell the side that this way leads to that nothing more will come; the other way stays open."""
+        for link in tuple(self._links):
+            link.ended.add(way)
+            link.writers[way].write_eof()
+
+    def hold(self, way: Way) -> None:
+        """Delay what comes this way until `let_go`; nothing is lost."""
+        self._passable[way].clear()
+
+    def let_go(self, way: Way) -> None:
+        """Hand on what was held, and hold no more."""
+        self._passable[way].set()
+
+    async def until(self, holds: Callable[["Proxy"], bool], within_seconds: float = PATIENCE_SECONDS) -> None:
+        """Wait until `holds(proxy)`, asked again whenever bytes were carried or a connection was cut."""
+        async with asyncio.timeout(within_seconds):
+            while not holds(self):
+                await self._changed.wait()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refusing:
+            writer.transport.abort()
+            return
         try:
             upstream = await asyncio.open_connection(self._target.hostname, self._target.port)
         except OSError:
             writer.transport.abort()
             return
-        link = _Link((writer, upstream[1]))
+        link = _Link({Way.TO_AGENT: writer, Way.TO_SERVER: upstream[1]})
         self._links.add(link)
-        ways = (self._pump(link, reader, upstream[1]), self._pump(link, upstream[0], writer, to_agent=True))
+        ways = (self._pump(link, reader, Way.TO_SERVER), self._pump(link, upstream[0], Way.TO_AGENT))
         tasks = {asyncio.create_task(way) for way in ways}
         self._tasks |= tasks
         await asyncio.gather(*tasks)
         self._links.discard(link)
         self._tasks -= tasks
 
-    async def _pump(
-        self, link: "_Link", reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, to_agent: bool = False
-    ) -> None:
+    async def _pump(self, link: "_Link", reader: asyncio.StreamReader, way: Way) -> None:
+        writer = link.writers[way]
         with contextlib.suppress(ConnectionError, asyncio.CancelledError):
             while chunk := await reader.read(CHUNK_BYTES):
-                if self.swallowing:
+                await self._passable[way].wait()
+                if self.swallowing or way in link.ended:
                     continue
-                if to_agent and self._cut_after is not None:
-                    self._cut_after -= len(chunk)
-                    if self._cut_after <= 0:
-                        writer.write(chunk[: self._cut_after or len(chunk)])
-                        await writer.drain()
-                        self._cut_after = None
-                        self.cuts += 1
-                        break
-                writer.write(chunk)
+                passing, is_cut = self._passing(chunk, way)
+                writer.write(passing)
                 await writer.drain()
+                self.cuts += is_cut
+                self._note(way, len(passing))
+                if is_cut:
+                    break
         link.cut()
+        self._note(way, 0)
+
+    def _passing(self, chunk: bytes, way: Way) -> tuple[bytes, bool]:
+        """Return what of `chunk` may pass, and whether its connection is cut behind that."""
+        if not self._planned or self._planned[0][0] is not way:
+            return chunk, False
+        _, left = self._planned.popleft()
+        if left > len(chunk):
+            self._planned.appendleft((way, left - len(chunk)))
+            return chunk, False
+        return chunk[:left], True
+
+    def _note(self, way: Way, count: int) -> None:
+        self.carried[way] += count
+        self._changed.set()
+        self._changed = asyncio.Event()
 
 
 class _Link:
-    """Both sockets of one carried connection."""
+    """Both sockets of one carried connection, by the way that is written to each."""
 
-    def __init__(self, writers: tuple[asyncio.StreamWriter, asyncio.StreamWriter]) -> None:
-        self._writers = writers
+    def __init__(self, writers: dict[Way, asyncio.StreamWriter]) -> None:
+        self.writers = writers
+        self.ended: set[Way] = set()
+        """Ways on which the receiver was told that nothing more comes."""
 
     def cut(self) -> None:
-        for writer in self._writers:
+        for writer in self.writers.values():
             writer.transport.abort()
+
+
+def _set_event() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event

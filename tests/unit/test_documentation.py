@@ -27,8 +27,10 @@ NO_SETTINGS = {
     "HOME": "where Docker keeps its logins",
     "PAGE": "set in examples/hello/docker-compose.yml",
     "REQUIRE_DOCKER": "read by the tests",
+    "REQUIRE_FAULTS": "read by the tests",
     "SSL_CERT_FILE": "read by Python's ssl module",
     "VAR": "stands for any variable of a Compose file",
+    "FAULT_SEED": "read by the tests",
     "FULL": "a value of SQLite's synchronous",
     "NORMAL": "a value of SQLite's synchronous",
 }

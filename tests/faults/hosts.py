@@ -1,0 +1,94 @@
+"""Hosts for fault tests: one with the real Python agent as a process, one with the fake Go agent, counted alike.
+
+What a project's deploys ran is counted where they run, never by what either side says of it. Each deploy of
+a test has a project of its own, so that a count by project is a count by job.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol
+
+from tests.support.agent_harness import AgentProcess
+from tests.support.docker_stand_in import StandInDocker
+from tests.support.go_agent import GoAgent
+from tests.support.server import ServerProcess
+
+HELD = "held"
+"""Deploys of projects whose names begin so run until they are released."""
+
+
+class Host(Protocol):
+    """A host with an agent, whichever that is."""
+
+    hostname: str
+
+    def runs(self) -> Counter[str]:
+        """Return how often each project was deployed here."""
+        ...
+
+    def release(self, project: str) -> None:
+        """Let the held deploy of a project end."""
+        ...
+
+
+class PythonHost:
+    """`agent` is a process, and `docker` what it runs."""
+
+    def __init__(self, directory: Path, hostname: str, url: str, token: str) -> None:
+        self.hostname = hostname
+        self.directory = directory / hostname
+        self.docker = StandInDocker(self.directory / "docker")
+        self.gate = self.docker.fifo("gate")
+        held = f'case "$(basename "$PWD")" in {HELD}*) read go < {self.gate.path};; esac'
+        self.docker.on("up", held)
+        self.docker.on("down", held)
+        self.docker.on("ps", held)
+        self.agent = AgentProcess(url, str(self.docker.path), self.directory)
+        self.agent.extra_environ = {"AGENT_HOSTNAME": hostname, "AGENT_SECRET_TOKEN": token}
+
+    def runs(self) -> Counter[str]:
+        return Counter(project for _, project, _ in self.docker.calls("up"))
+
+    def release(self, project: str) -> None:
+        self.gate.release()
+
+
+class GoHostWithAgent:
+    """The fake Go agent and its own host."""
+
+    def __init__(self, agent: GoAgent) -> None:
+        self.hostname = agent.hostname
+        self.agent = agent
+
+    def runs(self) -> Counter[str]:
+        return Counter(run.project for run in self.agent.executions if run.type == "DEPLOY_COMPOSE")
+
+    def release(self, project: str) -> None:
+        self.agent.release(project)
+
+
+@contextlib.asynccontextmanager
+async def python_host(
+    directory: Path, server: ServerProcess, hostname: str = "python-1", *, url: str = ""
+) -> AsyncIterator[PythonHost]:
+    """Yield a host whose agent was just started; `url` is where it dials, by default the server's own."""
+    host = PythonHost(directory, hostname, url or server.ws_url, server.agent_token)
+    try:
+        await host.agent.start()
+        yield host
+    finally:
+        await host.agent.close()
+        host.docker.close()
+
+
+@contextlib.asynccontextmanager
+async def go_host(
+    server: ServerProcess, hostname: str = "go-1", *, url: str = "", resend: bool = False
+) -> AsyncIterator[GoHostWithAgent]:
+    """Yield a host whose agent is connected. `resend`: it says that it answers known jobs without running them."""
+    headers = {"X-Agent-Instance": "process-1", "X-Agent-Capabilities": "resend"} if resend else {}
+    async with GoAgent(url or server.ws_url, server.agent_token, hostname, headers=headers) as agent:
+        await agent.connected()
+        yield GoHostWithAgent(agent)
