@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Query, Request, Response
 
 from control_plane.api.auth import DirectRoute, protected_router
+from control_plane.api.idempotency import KEY_PARAMETER, REPLAYED, REPLAYED_ANSWER, keyed_request
 from control_plane.api.json_body import body_document, read_body
 from control_plane.api.outcomes import outcome_of
 from control_plane.api.parameters import (
@@ -31,6 +32,7 @@ from control_plane.core.errors import (
     AgentNotConnectedError,
     AgentNotFoundError,
     DeploymentNotFoundError,
+    IdempotencyKeyReusedError,
     InvalidComposeFileError,
     NameCollisionError,
     NoAgentsError,
@@ -42,7 +44,7 @@ from control_plane.core.errors import (
 )
 from control_plane.core.states import DeploymentStatus, JobStatus
 from control_plane.operations.context import ControlPlane
-from control_plane.operations.deploying import deploy
+from control_plane.operations.deploying import Accepted, deploy
 from control_plane.operations.jobs import wait_for_job
 from control_plane.store import deployments
 
@@ -63,7 +65,7 @@ hot_router = protected_router(tags=["Deployments"], route_class=DirectRoute)
     operation_id="deploy",
     summary="Deploy a Compose project",
     response_model=DeployAnswer,
-    openapi_extra=body_document(DeployRequest),
+    openapi_extra=body_document(DeployRequest) | KEY_PARAMETER,
     responses=problem_responses(
         AgentNotFoundError,
         NameCollisionError,
@@ -75,7 +77,9 @@ hot_router = protected_router(tags=["Deployments"], route_class=DirectRoute)
         OverloadedError,
         StoreUnavailableError,
         StorageFullError,
-    ),
+        IdempotencyKeyReusedError,
+    )
+    | REPLAYED_ANSWER,
 )
 async def post_deploy(http_request: Request, wait: Wait = 0) -> Response:
     """Store the deploy and send it to an agent. The answer comes once it cannot be lost any more.
@@ -92,20 +96,22 @@ async def post_deploy(http_request: Request, wait: Wait = 0) -> Response:
         agent_id=request.agent_id,
         queue_when_offline=request.when_offline == "queue",
         timeout_seconds=request.timeout_seconds,
+        request=await keyed_request(http_request),
     )
     answer = DeployAnswer(
         job_id=accepted.job_id,
         status=JobStatus.QUEUED,
         deployment_id=accepted.deployment_id,
         agent_id=accepted.agent_id,
-        message=f"Deployment {accepted.deployment_id} of '{request.project_name}' {_way(plane, accepted.agent_id)}; "
+        message=f"Deployment {accepted.deployment_id} of '{request.project_name}' {_way(plane, accepted)}; "
         f"follow it with GET /jobs/{accepted.job_id}?wait=60.",
         warnings=list(accepted.warnings),
     )
     if wait:
         outcome = outcome_of(await wait_for_job(plane, accepted.job_id, wait))
         answer = answer.model_copy(update={**outcome, "message": _told(request.project_name, outcome["status"])})
-    return Response(answer.model_dump_json(), media_type="application/json")
+    headers = REPLAYED if accepted.repeated else None
+    return Response(answer.model_dump_json(), headers=headers, media_type="application/json")
 
 
 def _source(request: DeployRequest) -> bytes:
@@ -114,10 +120,12 @@ def _source(request: DeployRequest) -> bytes:
     return (request.compose_file or "").encode()
 
 
-def _way(plane: ControlPlane, agent_id: int) -> str:
-    if plane.manager.is_connected(agent_id):
-        return f"is on its way to agent {agent_id}"
-    return f"is queued for agent {agent_id}, which gets it when it connects"
+def _way(plane: ControlPlane, accepted: Accepted) -> str:
+    if accepted.repeated:
+        return "was accepted before, under the same Idempotency-Key"
+    if plane.manager.is_connected(accepted.agent_id):
+        return f"is on its way to agent {accepted.agent_id}"
+    return f"is queued for agent {accepted.agent_id}, which gets it when it connects"
 
 
 def _told(project_name: str, status: object) -> str:

@@ -2,13 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Query, Response
 
 from control_plane.api.auth import protected_router
+from control_plane.api.idempotency import KEY_PARAMETER, REPLAYED, REPLAYED_ANSWER, Keyed
 from control_plane.api.parameters import AgentFilter, Cursor, JobId, Limit, Plane, ProjectFilter, Wait, job_id_from
 from control_plane.api.problem_types import problem_responses
 from control_plane.api.schemas import JobDetail, JobOut, JobPage
 from control_plane.core.errors import (
+    IdempotencyKeyReusedError,
     JobAlreadySentError,
     JobFinishedError,
     JobNotFoundError,
@@ -63,9 +65,19 @@ async def get_job(plane: Plane, job_id: JobId, wait: Wait = 0) -> JobDetail:
     operation_id="cancel_job",
     summary="Take back a job that was not sent yet",
     responses=problem_responses(
-        JobNotFoundError, JobAlreadySentError, JobFinishedError, OverloadedError, StorageFullError
-    ),
+        JobNotFoundError,
+        JobAlreadySentError,
+        JobFinishedError,
+        OverloadedError,
+        StorageFullError,
+        IdempotencyKeyReusedError,
+    )
+    | REPLAYED_ANSWER,
+    openapi_extra=KEY_PARAMETER,
 )
-async def post_cancel(plane: Plane, job_id: JobId) -> JobDetail:
+async def post_cancel(plane: Plane, job_id: JobId, keyed: Keyed, response: Response) -> JobDetail:
     """Fail a queued job as `canceled`. One that was sent cannot be taken back: 409 says what to do instead."""
-    return JobDetail.model_validate(await cancel_job(plane, job_id))
+    job, replayed = await cancel_job(plane, job_id, keyed)
+    if replayed:
+        response.headers.update(REPLAYED)
+    return JobDetail.model_validate(job)

@@ -3,9 +3,10 @@
 from itertools import groupby
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Query, Response
 
 from control_plane.api.auth import protected_router
+from control_plane.api.idempotency import KEY_PARAMETER, REPLAYED, REPLAYED_ANSWER, Keyed
 from control_plane.api.outcomes import outcome_of, query_answer
 from control_plane.api.parameters import Cursor, Limit, Plane, ProjectName, Wait, project_name_from
 from control_plane.api.problem_types import problem_responses
@@ -22,6 +23,7 @@ from control_plane.api.schemas import (
 )
 from control_plane.core.errors import (
     AgentNotConnectedError,
+    IdempotencyKeyReusedError,
     NameCollisionError,
     OverloadedError,
     ProjectNotFoundError,
@@ -86,14 +88,26 @@ async def get_project(plane: Plane, name: ProjectName) -> ProjectOut:
         QueueFullError,
         OverloadedError,
         StorageFullError,
-    ),
+        IdempotencyKeyReusedError,
+    )
+    | REPLAYED_ANSWER,
+    openapi_extra=KEY_PARAMETER,
 )
 async def stop_project(
-    plane: Plane, name: ProjectName, request: StopRequest | None = None, wait: Wait = 0
+    plane: Plane,
+    name: ProjectName,
+    keyed: Keyed,
+    response: Response,
+    request: StopRequest | None = None,
+    wait: Wait = 0,
 ) -> StopAnswer:
     """Run `docker compose down` for a project. With `wait` the answer is held until that is done."""
     asked = request or StopRequest()
-    job_id = await stop(plane, name, agent_id=asked.agent_id, timeout_seconds=asked.timeout_seconds)
+    job_id, replayed = await stop(
+        plane, name, agent_id=asked.agent_id, timeout_seconds=asked.timeout_seconds, request=keyed
+    )
+    if replayed:
+        response.headers.update(REPLAYED)
     answer = StopAnswer(
         job_id=job_id,
         status=JobStatus.QUEUED,

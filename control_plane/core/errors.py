@@ -2,7 +2,8 @@
 
 ControlPlaneError
 ├── InvalidInputError            the request is wrong; `fields` name what and why
-│   └── InvalidComposeFileError
+│   ├── InvalidComposeFileError
+│   └── IdempotencyKeyReusedError
 ├── TooLargeError
 ├── UnauthorizedError
 ├── NotFoundError
@@ -65,6 +66,12 @@ class InvalidComposeFileError(InvalidInputError):
     """The Compose file cannot be deployed."""
 
     code = "invalid_compose_file"
+
+
+class IdempotencyKeyReusedError(InvalidInputError):
+    """The Idempotency-Key was sent before with another request."""
+
+    code = "idempotency_key_reused"
 
 
 class TooLargeError(ControlPlaneError):

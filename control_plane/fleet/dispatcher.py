@@ -20,8 +20,8 @@ from control_plane.fleet.reconcile import MAX_SENDS, Verdict, judge
 from control_plane.fleet.recorder import Recorder
 from control_plane.fleet.session import AgentSession
 from control_plane.store import jobs
-from control_plane.store.jobs import AgentJob, NotMovedError
-from control_plane.store.moves import Answer
+from control_plane.store.jobs import AgentJob
+from control_plane.store.moves import Answer, NotMovedError
 from control_plane.store.store import Store
 
 ACKNOWLEDGE_SECONDS = 10

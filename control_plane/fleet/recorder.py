@@ -11,6 +11,8 @@ import structlog
 from control_plane.bus.base import Bus, Topic
 from control_plane.core.states import JOB_MOVES
 from control_plane.store.answers import Outcome, record_answers
+from control_plane.store.cancellations import KeyedAnswer, record_keyed_answers
+from control_plane.store.idempotency import KeyedRequest
 from control_plane.store.moves import Answer
 from control_plane.store.store import Store
 
@@ -30,9 +32,15 @@ class Recorder:
         """Call `listener(job_id)` on the event loop after each commit that ends a job."""
         self._listeners.append(listener)
 
-    async def record(self, answer: Answer) -> Outcome:
-        """Apply one answer and return what became of it once that is committed. Raises what the store raises."""
-        outcome = await self._store.write(record_answers, answer)
+    async def record(self, answer: Answer, request: KeyedRequest | None = None) -> Outcome:
+        """Apply one answer and return what became of it once that is committed. Raises what the store raises.
+
+        `request`: that of a user, with a key, which the answer carries out.
+        """
+        if request is None:
+            outcome = await self._store.write(record_answers, answer)
+        else:
+            outcome = await self._store.write(record_keyed_answers, KeyedAnswer(answer, request))
         self.counts[outcome.value] += 1
         if outcome in {Outcome.FORGED, Outcome.UNKNOWN}:
             log.warning("answer_ignored", outcome=outcome.value, job_id=answer.job_id[:64], agent_id=answer.agent_id)

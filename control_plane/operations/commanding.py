@@ -9,22 +9,42 @@ from control_plane.core.protocol import CommandType
 from control_plane.core.states import JobStatus
 from control_plane.operations.context import ControlPlane
 from control_plane.operations.placing import locate_project, not_connected
+from control_plane.operations.repeating import check_unused
+from control_plane.store.idempotency import AnsweredBeforeError, KeyedRequest
 from control_plane.store.jobs import AgentJob, NewJob, add_jobs
 
 
 async def stop(
-    plane: ControlPlane, project_name: str, *, agent_id: int | None = None, timeout_seconds: int | None = None
-) -> str:
-    """Have a project stopped; returns the job's id once it is stored.
+    plane: ControlPlane,
+    project_name: str,
+    *,
+    agent_id: int | None = None,
+    timeout_seconds: int | None = None,
+    request: KeyedRequest | None = None,
+) -> tuple[str, bool]:
+    """Have a project stopped; returns the job's id once it is stored, and whether it was before (see `deploy`).
 
-    Raises ProjectNotFoundError, AgentNotConnectedError, QueueFullError, InvalidInputError.
+    Raises ProjectNotFoundError, AgentNotConnectedError, QueueFullError, InvalidInputError,
+    IdempotencyKeyReusedError.
     """
-    check_project_name(project_name)
-    place = await locate_project(plane, project_name, agent_id)
-    deployment_id = place.current_deployment_id or place.latest_deployment_id
-    return await _command(
-        plane, CommandType.STOP_COMPOSE, place.agent_id, project_name, deployment_id, timeout_seconds=timeout_seconds
-    )
+    try:
+        if request is not None:
+            await check_unused(plane, request)
+        check_project_name(project_name)
+        place = await locate_project(plane, project_name, agent_id)
+        deployment_id = place.current_deployment_id or place.latest_deployment_id
+        job_id = await _command(
+            plane,
+            CommandType.STOP_COMPOSE,
+            place.agent_id,
+            project_name,
+            deployment_id,
+            timeout_seconds=timeout_seconds,
+            request=request,
+        )
+    except AnsweredBeforeError as before:
+        return before.job_id, True
+    return job_id, False
 
 
 async def ask_status(plane: ControlPlane, project_name: str, *, agent_id: int | None = None) -> str:
@@ -56,6 +76,7 @@ async def _command(
     deployment_id: int | None,
     *,
     timeout_seconds: int | None = None,
+    request: KeyedRequest | None = None,
 ) -> str:
     now = datetime.now(UTC)
     seconds = timeout_seconds or plane.limits.execution_seconds(kind)
@@ -70,6 +91,7 @@ async def _command(
         deadline_at=now + timedelta(seconds=waits),
         at=now,
         max_queued=plane.limits.max_queued if kind.changes_project else None,
+        request=request,
     )
     job_id = await plane.store.write(add_jobs, new)
     if job_id == new.job_id:

@@ -11,7 +11,9 @@ from control_plane.core.protocol import CommandType
 from control_plane.core.states import JobStatus
 from control_plane.operations.context import ControlPlane
 from control_plane.operations.placing import choose_agent
+from control_plane.operations.repeating import check_unused
 from control_plane.store.deployments import NewDeployment, accept_deployments
+from control_plane.store.idempotency import AnsweredBeforeError, KeyedRequest
 from control_plane.store.jobs import AgentJob
 
 CHECKED_AT_ONCE_BYTES = 2048
@@ -26,6 +28,8 @@ class Accepted:
     deployment_id: int
     agent_id: int
     warnings: tuple[str, ...]
+    repeated: bool = False
+    """Whether it was stored before, when the same request came with the same key."""
 
 
 async def deploy(
@@ -36,32 +40,50 @@ async def deploy(
     agent_id: int | None = None,
     queue_when_offline: bool = False,
     timeout_seconds: int | None = None,
+    request: KeyedRequest | None = None,
 ) -> Accepted:
     """Accept a Compose file for a project and see it on its way; returns once it is stored.
 
     Raises InvalidInputError, InvalidComposeFileError, TooLargeError, AgentNotFoundError, AgentNotConnectedError,
     NoAgentsError, NameCollisionError, QueueFullError, and what the store raises; then nothing was stored.
+    `request`: how its caller's key names it; what was stored for it before is returned, whatever holds by now, and
+    IdempotencyKeyReusedError raised if that was another request.
     """
-    check_project_name(project_name)
-    file = await _check(plane, source, project_name)
-    chosen = await choose_agent(plane, project_name, agent_id, may_queue=queue_when_offline)
-    job = _new_job(plane, project_name, timeout_seconds)
-    reservation = plane.dispatcher.reserve(chosen, job)
-    plane.being_placed[chosen] += 1
     try:
-        new = _new_deployment(plane, job, file, chosen, reservation.instance if reservation else None)
+        if request is not None:
+            await check_unused(plane, request)
+        check_project_name(project_name)
+        file = await _check(plane, source, project_name)
+        chosen = await choose_agent(plane, project_name, agent_id, may_queue=queue_when_offline)
+        job = _new_job(plane, project_name, timeout_seconds)
+        deployment_id = await _store(plane, job, file, chosen, request)
+    except AnsweredBeforeError as before:
+        told = before.answer
+        return Accepted(before.job_id, told["deployment_id"], told["agent_id"], tuple(told["warnings"]), repeated=True)
+    return Accepted(job.id, deployment_id, chosen, file.warnings)
+
+
+async def _store(
+    plane: ControlPlane, job: AgentJob, file: ComposeFile, agent_id: int, request: KeyedRequest | None
+) -> int:
+    """Store a deploy with its job and see that on its way; returns the deployment's id."""
+    reservation = plane.dispatcher.reserve(agent_id, job)
+    plane.being_placed[agent_id] += 1
+    try:
+        sent_to = reservation.instance if reservation else None
+        new = _new_deployment(plane, job, file, agent_id, sent_to, request)
         deployment_id = await plane.store.write(accept_deployments, new)
     except BaseException:
         if reservation is not None:
             plane.dispatcher.release(reservation)
         raise
     finally:
-        plane.being_placed[chosen] -= 1
+        plane.being_placed[agent_id] -= 1
     if reservation is not None:
         await plane.dispatcher.send_reserved(reservation, file.source)
     else:
-        plane.dispatcher.offer(chosen, job, file.source)
-    return Accepted(job.id, deployment_id, chosen, file.warnings)
+        plane.dispatcher.offer(agent_id, job, file.source)
+    return deployment_id
 
 
 async def _check(plane: ControlPlane, source: bytes, project_name: str) -> ComposeFile:
@@ -86,7 +108,12 @@ def _new_job(plane: ControlPlane, project_name: str, timeout_seconds: int | None
 
 
 def _new_deployment(
-    plane: ControlPlane, job: AgentJob, file: ComposeFile, agent_id: int, sent_to: str | None
+    plane: ControlPlane,
+    job: AgentJob,
+    file: ComposeFile,
+    agent_id: int,
+    sent_to: str | None,
+    request: KeyedRequest | None,
 ) -> NewDeployment:
     now = datetime.now(UTC)
     project_name = job.project_name or ""
@@ -102,4 +129,6 @@ def _new_deployment(
         at=now,
         max_queued=plane.limits.max_queued,
         sent_to=sent_to,
+        request=request,
+        warnings=file.warnings,
     )

@@ -10,6 +10,7 @@ from control_plane.core.states import TERMINAL_JOB_STATUSES, FailureReason, JobS
 from control_plane.operations.context import ControlPlane
 from control_plane.store import jobs
 from control_plane.store.answers import Outcome
+from control_plane.store.idempotency import AnsweredBeforeError, KeyedRequest
 from control_plane.store.models import Job
 from control_plane.store.moves import Answer
 
@@ -32,10 +33,10 @@ async def wait_for_job(plane: ControlPlane, job_id: str, seconds: float) -> Job:
             await ear.wait(min(left, REREAD_SECONDS))
 
 
-async def cancel_job(plane: ControlPlane, job_id: str) -> Job:
-    """Fail a job that was not sent yet as `canceled` and return it.
+async def cancel_job(plane: ControlPlane, job_id: str, request: KeyedRequest | None = None) -> tuple[Job, bool]:
+    """Fail a job that was not sent yet as `canceled`; returns it, and whether it was before (see `deploy`).
 
-    Raises JobNotFoundError, JobAlreadySentError, JobFinishedError.
+    Raises JobNotFoundError, JobAlreadySentError, JobFinishedError, IdempotencyKeyReusedError.
     """
     answer = Answer(
         job_id,
@@ -46,13 +47,16 @@ async def cancel_job(plane: ControlPlane, job_id: str) -> Job:
         error="Canceled before it was sent to the agent.",
         only_unsent=True,
     )
-    outcome = await plane.recorder.record(answer)
+    try:
+        outcome = await plane.recorder.record(answer, request)
+    except AnsweredBeforeError:
+        return await plane.store.read(jobs.get_job, job_id), True
     job = await plane.store.read(jobs.get_job, job_id)
     if outcome is Outcome.LATE:
         raise JobFinishedError(f"Job {job_id} is over already ({job.status}); there is nothing to cancel.")
     if outcome is Outcome.HELD_BACK:
         raise JobAlreadySentError(_what_instead(job))
-    return job
+    return job, False
 
 
 def _what_instead(job: Job) -> str:

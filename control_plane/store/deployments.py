@@ -1,7 +1,7 @@
 """Deployments: accepting one with all that belongs to it, and reading them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,6 +14,7 @@ from control_plane.core.protocol import CommandType
 from control_plane.core.states import DeploymentStatus, JobStatus
 from control_plane.store.bulk import Bulk
 from control_plane.store.database import each_pair, next_ids
+from control_plane.store.idempotency import KeyedRequest, judge_requests, keep_answers, share_a_key
 from control_plane.store.models import (
     DEPLOYMENT_HAS_ENDED,
     DEPLOYMENT_IS_ACTIVE,
@@ -49,6 +50,9 @@ class NewDeployment:
     max_queued: int
     sent_to: str | None = None
     """The agent's process (may be unknown, "") that gets the command right after the commit; None: it waits."""
+    request: KeyedRequest | None = None
+    """Set when its caller gave a key; `warnings` are what a repetition of it is answered beside the ids."""
+    warnings: tuple[str, ...] = ()
 
 
 _place = placement_table.c
@@ -84,9 +88,13 @@ def accept_deployments(db: Connection, items: Sequence[NewDeployment]) -> list[i
     """Store deployments and their jobs; returns each one's id.
 
     An item whose agent's queue is full gets QueueFullError, one whose name Compose would fold into that of
-    another project on that agent NameCollisionError; nothing of it is stored.
+    another project on that agent NameCollisionError, one whose key was used AnsweredBeforeError or
+    IdempotencyKeyReusedError; nothing of it is stored.
     """
-    refusals = _refusals(db, items)
+    requests = [item.request for item in items if item.request is not None]
+    if share_a_key(requests):
+        return [accept_deployments(db, [item])[0] for item in items]
+    refusals = _refusals(db, items, judge_requests(db, requests, items[0].at))
     accepted = [item for item, refusal in zip(items, refusals, strict=True) if refusal is None]
     if not accepted:
         return [refusal for refusal in refusals if refusal is not None]
@@ -155,16 +163,30 @@ def _store(db: Connection, items: Sequence[NewDeployment], ids: range) -> None:
             for item, deployment_id in numbered
         ],
     )
+    keep_answers(
+        db,
+        [
+            (item.request, item.job_id, _answer(item, deployment_id), item.at)
+            for item, deployment_id in numbered
+            if item.request is not None
+        ],
+    )
 
 
-def _refusals(db: Connection, items: Sequence[NewDeployment]) -> list[Exception | None]:
+def _answer(item: NewDeployment, deployment_id: int) -> dict[str, object]:
+    return {"deployment_id": deployment_id, "agent_id": item.agent_id, "warnings": list(item.warnings)}
+
+
+def _refusals(db: Connection, items: Sequence[NewDeployment], used: Mapping[str, Exception]) -> list[Exception | None]:
     """Say of each item why it cannot be accepted, counting those of the same batch before it."""
     queued = count_unsent(db, {item.agent_id for item in items if item.sent_to is None})
     holders = _holders(db, {(item.agent_id, item.folded_name) for item in items})
     refusals: list[Exception | None] = []
     for item in items:
         holder = holders.get((item.agent_id, item.folded_name), item.project_name)
-        if holder != item.project_name:
+        if item.request is not None and item.request.key in used:
+            refusals.append(used[item.request.key])
+        elif holder != item.project_name:
             refusals.append(name_collision(item.project_name, holder, item.agent_id))
         elif item.sent_to is None and queued.get(item.agent_id, 0) >= item.max_queued:
             refusals.append(queue_full(item.agent_id, item.max_queued))

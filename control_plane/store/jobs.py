@@ -14,12 +14,10 @@ from control_plane.core.protocol import CommandType
 from control_plane.core.states import ACTIVE_JOB_STATUSES, JobStatus
 from control_plane.store.bulk import Bulk
 from control_plane.store.deployments import count_unsent, name_if_placed, queue_full
+from control_plane.store.idempotency import KeyedRequest, judge_requests, keep_answers, share_a_key
 from control_plane.store.models import JOB_HAS_FAILED, JOB_IS_ACTIVE, ComposeFile, Deployment, Job, JobLog
+from control_plane.store.moves import NotMovedError
 from control_plane.store.tables import job_table, without
-
-
-class NotMovedError(Exception):
-    """A guarded update found its row in another state: somebody else was first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +33,8 @@ class NewJob:
     deadline_at: datetime
     at: datetime
     max_queued: int | None
+    request: KeyedRequest | None = None
+    """Set when its caller gave a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +105,22 @@ def add_jobs(db: Connection, items: Sequence[NewJob]) -> list[str | Exception]:
     """Store jobs and return their ids.
 
     STATUS and HEALTH_CHECK: if one like it is already active, its id is returned and nothing is stored, so that
-    callers share it. Others: QueueFullError when the agent has `max_queued` unsent ones.
+    callers share it. Others: QueueFullError when the agent has `max_queued` unsent ones; AnsweredBeforeError or
+    IdempotencyKeyReusedError when the caller's key was used.
     """
+    requests = [item.request for item in items if item.request is not None]
+    if share_a_key(requests):
+        return [add_jobs(db, [item])[0] for item in items]
+    used = judge_requests(db, requests, items[0].at)
     shared = _active_questions(db, {item.agent_id for item in items if not item.kind.changes_project})
     queued = count_unsent(db, {item.agent_id for item in items if item.max_queued is not None})
     outcomes: list[str | Exception] = []
-    rows = []
+    added: list[NewJob] = []
     for item in items:
         question = (item.agent_id, item.kind, item.project_name)
-        if item.max_queued is not None and queued.get(item.agent_id, 0) >= item.max_queued:
+        if item.request is not None and item.request.key in used:
+            outcomes.append(used[item.request.key])
+        elif item.max_queued is not None and queued.get(item.agent_id, 0) >= item.max_queued:
             outcomes.append(queue_full(item.agent_id, item.max_queued))
         elif question in shared:
             outcomes.append(shared[question])
@@ -121,10 +128,11 @@ def add_jobs(db: Connection, items: Sequence[NewJob]) -> list[str | Exception]:
             if not item.kind.changes_project:
                 shared[question] = item.job_id
             queued[item.agent_id] = queued.get(item.agent_id, 0) + 1
-            rows.append(_new_row(item))
+            added.append(item)
             outcomes.append(item.job_id)
-    if rows:
-        _INSERT.run(db, rows)
+    if added:
+        _INSERT.run(db, [_new_row(item) for item in added])
+        keep_answers(db, [(item.request, item.job_id, None, item.at) for item in added if item.request is not None])
     return outcomes
 
 

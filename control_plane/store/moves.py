@@ -7,6 +7,10 @@ from typing import Any
 from control_plane.core.states import FailureReason, JobStatus
 
 
+class NotMovedError(Exception):
+    """A guarded write found its row in another state: somebody else was first."""
+
+
 @dataclass(slots=True)  # not frozen: that doubles the time it takes to make one
 class Answer:
     """A move of a job. `status` is IN_PROGRESS, COMPLETED or FAILED; `reason` is given with FAILED.

@@ -7,7 +7,7 @@ of work, which is why the models serve reads and these tables serve writes.
 from collections.abc import Sequence
 from typing import cast
 
-from sqlalchemy import Table
+from sqlalchemy import ColumnElement, Table
 from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.orm import defer
 from sqlalchemy.sql.base import ExecutableOption
@@ -29,13 +29,18 @@ event_table = _table(models.Event)
 idempotency_table = _table(models.IdempotencyRecord)
 
 
-def upsert(table: Table, conflict: Sequence[str], change: Sequence[str]) -> Insert:
-    """Return INSERT … ON CONFLICT (`conflict`) DO UPDATE SET the columns of `change`; DO NOTHING without any."""
+def upsert(
+    table: Table, conflict: Sequence[str], change: Sequence[str], where: ColumnElement[bool] | None = None
+) -> Insert:
+    """Return INSERT … ON CONFLICT (`conflict`) DO UPDATE SET the columns of `change`; DO NOTHING without any.
+
+    `where`: only a row that it is true of is changed.
+    """
     statement = insert(table)
     if not change:
         return statement.on_conflict_do_nothing(index_elements=list(conflict))
     return statement.on_conflict_do_update(
-        index_elements=list(conflict), set_={name: statement.excluded[name] for name in change}
+        index_elements=list(conflict), set_={name: statement.excluded[name] for name in change}, where=where
     )
 
 

@@ -15,8 +15,8 @@ from control_plane.core.protocol import CommandType
 from control_plane.core.states import FailureReason, JobStatus
 from control_plane.store.answers import Outcome
 from control_plane.store.deployments import accept_deployments
-from control_plane.store.jobs import Claim, NotMovedError, add_jobs, claim_jobs
-from control_plane.store.moves import Answer
+from control_plane.store.jobs import Claim, add_jobs, claim_jobs
+from control_plane.store.moves import Answer, NotMovedError
 from tests.support.store import (
     DEADLINE,
     NOW,

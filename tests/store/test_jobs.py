@@ -16,7 +16,6 @@ from control_plane.store.deployments import accept_deployments
 from control_plane.store.jobs import (
     Claim,
     NewJob,
-    NotMovedError,
     Unclaim,
     add_jobs,
     claim_jobs,
@@ -27,6 +26,7 @@ from control_plane.store.jobs import (
     list_overdue_jobs,
     unclaim_jobs,
 )
+from control_plane.store.moves import NotMovedError
 from control_plane.store.store import Store
 from tests.support.store import (
     DEADLINE,

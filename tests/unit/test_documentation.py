@@ -22,6 +22,7 @@ NO_SETTINGS = {
     "CONTROL_PLANE": "a shell variable of the examples",
     "HELLO_IMAGE": "read by examples/hello/docker-compose.yml",
     "HELLO_PORT": "read by examples/hello/docker-compose.yml",
+    "CI_JOB_ID": "a variable of GitLab's CI",
     "JOB_ID": "a shell variable of the examples",
     "TAG": "stands for any variable of a Compose file",
     "HOME": "where Docker keeps its logins",
