@@ -190,13 +190,14 @@ class Event(SQLModel, table=True):
 
     __table_args__ = (
         _index("ix_event_kind", "kind", "id"),
-        _index("ix_event_agent", "agent_id", "id", where=EVENT_HAS_AGENT),
-        _index("ix_event_project", "project_name", "id", where=EVENT_HAS_PROJECT),
+        _index("ix_event_agent", "agent_id", "kind", "id", where=EVENT_HAS_AGENT),
+        _index("ix_event_project", "project_name", "kind", "id", where=EVENT_HAS_PROJECT),
         {"sqlite_autoincrement": True},
     )
 
     id: int = Field(primary_key=True)
     at: datetime = Field(sa_type=UTCDateTime)
+    """When it was written: in the order of ids, so that a time can be looked up by halving them."""
     kind: str
     agent_id: int | None = None
     project_name: str | None = None

@@ -35,14 +35,14 @@ def upgrade() -> None:
     op.create_index(
         "ix_event_agent",
         "event",
-        ["agent_id", "id"],
+        ["agent_id", "kind", "id"],
         sqlite_where=sa.text("agent_id IS NOT NULL"),
         postgresql_where=sa.text("agent_id IS NOT NULL"),
     )
     op.create_index(
         "ix_event_project",
         "event",
-        ["project_name", "id"],
+        ["project_name", "kind", "id"],
         sqlite_where=sa.text("project_name IS NOT NULL"),
         postgresql_where=sa.text("project_name IS NOT NULL"),
     )
