@@ -10,7 +10,14 @@ from functools import partial
 from fastapi import FastAPI
 
 from control_plane import __version__
-from control_plane.api import routes_agents, routes_deployments, routes_jobs, routes_projects, routes_system
+from control_plane.api import (
+    routes_agents,
+    routes_deployments,
+    routes_events,
+    routes_jobs,
+    routes_projects,
+    routes_system,
+)
 from control_plane.api.auth import DirectRoute
 from control_plane.api.docs import install_docs
 from control_plane.api.edge import edged, install_edge
@@ -25,8 +32,9 @@ from control_plane.loops import acknowledgements, deadlines, presence
 from control_plane.loops.supervisor import Loop, Supervisor
 from control_plane.operations.context import ControlPlane, Limits
 from control_plane.operations.inbox import Inboxes
+from control_plane.operations.starting import note_start, note_stop
 from control_plane.secrets import Secrets
-from control_plane.store import agents
+from control_plane.snapshot import secret_settings, visible_settings
 from control_plane.store.database import StorageBrokenError
 from control_plane.store.store import Store
 from control_plane.ws import endpoint
@@ -47,7 +55,7 @@ def create_app(settings: Settings, secrets: Secrets) -> FastAPI:
         title="InstaDeploy control plane",
         description=DESCRIPTION,
         version=__version__,
-        lifespan=partial(_lifespan, settings=settings),
+        lifespan=partial(_lifespan, settings=settings, secrets=secrets),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # clients do not follow them with a body, and would be told nothing
@@ -59,7 +67,7 @@ def create_app(settings: Settings, secrets: Secrets) -> FastAPI:
     app.state.allowed_origins = settings.allowed_origins
     # Not include_router: it would match each request twice over, at a tenth of a deploy's cost. Hottest first.
     app.router.routes.extend(routes_deployments.hot_router.routes)
-    for routes in (routes_deployments, routes_jobs, routes_projects, routes_agents, routes_system):
+    for routes in (routes_deployments, routes_jobs, routes_projects, routes_agents, routes_events, routes_system):
         app.router.routes.extend(routes.router.routes)
     install_docs(app)
     install_edge(app, max_body_bytes=settings.max_body_bytes)
@@ -71,8 +79,9 @@ def create_app(settings: Settings, secrets: Secrets) -> FastAPI:
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI, *, settings: Settings, secrets: Secrets) -> AsyncIterator[None]:
     plane = await _open(settings)
+    await note_start(plane.store, __version__, visible_settings(settings), secret_settings(settings, secrets))
     supervisor = Supervisor(
         [
             Loop("deadlines", deadlines.INTERVAL_SECONDS, partial(deadlines.run_once, plane)),
@@ -94,7 +103,6 @@ async def _lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
 
 async def _open(settings: Settings) -> ControlPlane:
     store = await asyncio.to_thread(Store, settings.database_url, _end_process, asyncio.get_running_loop())
-    await store.write(agents.forget_connections, None)
     bus = MemoryBus()
     recorder = Recorder(store, bus)
     return ControlPlane(
@@ -118,6 +126,7 @@ async def _close(plane: ControlPlane) -> None:
     await plane.dispatcher.close()
     await plane.inboxes.drain()
     plane.checkers.shutdown()
+    await note_stop(plane.store, __version__)
     await plane.store.close()
 
 

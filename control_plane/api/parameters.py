@@ -1,9 +1,12 @@
 """What routes share: the control plane they call, page limits and cursors, and `wait`."""
 
 import re
-from typing import Annotated
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Protocol, TypeVar
 
 from fastapi import Depends, Path, Query, Request
+from pydantic import BeforeValidator
 
 from control_plane.core.compose import check_project_name
 from control_plane.core.errors import FieldProblem, InvalidInputError
@@ -14,6 +17,30 @@ _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MAX_PAGE = 1000
 MAX_WAIT_SECONDS = 300
 LARGEST_ID = 2**63 - 1
+
+
+class Numbered(Protocol):
+    """A row with an id that is its place in a list."""
+
+    @property
+    def id(self) -> int | str:
+        """What a cursor holds."""
+        ...
+
+
+Row = TypeVar("Row", bound=Numbered)
+
+
+def _moment(text: str) -> datetime:
+    # In a query an unescaped + is a space.
+    try:
+        moment = datetime.fromisoformat(text.replace(" ", "+") if "T" in text.upper() else text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("must be a time such as 2026-11-23T20:20:09Z; without a zone it is UTC") from None
+
+
+Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 
 async def control_plane(request: Request) -> ControlPlane:
@@ -29,6 +56,17 @@ async def project_name(
     return check_project_name(name)
 
 
+async def period(
+    since: Annotated[Moment | None, Query(description="Only from this moment on, as `2026-11-23T20:20:09Z`.")] = None,
+    until: Annotated[Moment | None, Query(description="Only before this moment, as `2026-11-23T20:20:09Z`.")] = None,
+) -> tuple[datetime | None, datetime | None]:
+    """Return the first moment that is asked for, and the one past it. Raises InvalidInputError."""
+    if since is not None and until is not None and since >= until:
+        reason = "must be later than since"
+        raise InvalidInputError(f"until: {reason}.", [FieldProblem("until", reason)])
+    return since, until
+
+
 Plane = Annotated[ControlPlane, Depends(control_plane)]
 ProjectName = Annotated[str, Depends(project_name)]
 AgentInPath = Annotated[int, Path(ge=1, le=LARGEST_ID, description="An agent's id.", examples=[1])]
@@ -38,6 +76,7 @@ Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="The most rows to re
 Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")]
 AgentFilter = Annotated[int | None, Query(ge=1, le=LARGEST_ID, description="Only of this agent.")]
 ProjectFilter = Annotated[str | None, Query(max_length=1000, description="Only of this project.")]
+Period = Annotated[tuple[datetime | None, datetime | None], Depends(period)]
 Wait = Annotated[
     float,
     Query(
@@ -47,6 +86,12 @@ Wait = Annotated[
         description="Hold the answer until the job is over, for at most so many seconds.",
     ),
 ]
+
+
+def one_page(rows: Sequence[Row], limit: int) -> tuple[Sequence[Row], str | None]:
+    """Return the page and the cursor of the next, None on the last, from `limit + 1` rows that were asked for."""
+    page = rows[:limit]
+    return page, str(page[-1].id) if len(rows) > limit else None
 
 
 def number_from(cursor: str | None) -> int | None:

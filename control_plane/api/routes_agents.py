@@ -6,7 +6,7 @@ from fastapi import Query
 
 from control_plane.api.auth import protected_router
 from control_plane.api.outcomes import query_answer
-from control_plane.api.parameters import AgentInPath, Cursor, Limit, Plane, Wait, number_from
+from control_plane.api.parameters import AgentInPath, Cursor, Limit, Plane, Wait, number_from, one_page
 from control_plane.api.problem_types import problem_responses
 from control_plane.api.schemas import AgentOut, AgentPage, QueryAnswer
 from control_plane.core.errors import (
@@ -47,11 +47,11 @@ async def list_agents(
         after_id=number_from(cursor) or 0,
         limit=limit + 1,
     )
-    page = rows[:limit]
+    page, next_cursor = one_page(rows, limit)
     return AgentPage(
         agents=[agent_out(plane, agent) for agent in page],
         total=total,
-        next_cursor=str(page[-1].id) if len(rows) > limit else None,
+        next_cursor=next_cursor,
     )
 
 

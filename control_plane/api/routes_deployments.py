@@ -17,6 +17,7 @@ from control_plane.api.parameters import (
     ProjectFilter,
     Wait,
     number_from,
+    one_page,
 )
 from control_plane.api.problem_types import problem_responses
 from control_plane.api.schemas import (
@@ -154,10 +155,10 @@ async def list_deployments(
         before_id=number_from(cursor),
         limit=limit + 1,
     )
-    page = rows[:limit]
+    page, next_cursor = one_page(rows, limit)
     return DeploymentPage(
         deployments=[DeploymentOut.model_validate(row) for row in page],
-        next_cursor=str(page[-1].id) if len(rows) > limit else None,
+        next_cursor=next_cursor,
     )
 
 

@@ -6,7 +6,17 @@ from fastapi import Query, Response
 
 from control_plane.api.auth import protected_router
 from control_plane.api.idempotency import KEY_PARAMETER, REPLAYED, REPLAYED_ANSWER, Keyed
-from control_plane.api.parameters import AgentFilter, Cursor, JobId, Limit, Plane, ProjectFilter, Wait, job_id_from
+from control_plane.api.parameters import (
+    AgentFilter,
+    Cursor,
+    JobId,
+    Limit,
+    Plane,
+    ProjectFilter,
+    Wait,
+    job_id_from,
+    one_page,
+)
 from control_plane.api.problem_types import problem_responses
 from control_plane.api.schemas import JobDetail, JobOut, JobPage
 from control_plane.core.errors import (
@@ -42,10 +52,10 @@ async def list_jobs(
         before_id=job_id_from(cursor),
         limit=limit + 1,
     )
-    page = rows[:limit]
+    page, next_cursor = one_page(rows, limit)
     return JobPage(
         jobs=[JobOut.model_validate(row) for row in page],
-        next_cursor=page[-1].id if len(rows) > limit else None,
+        next_cursor=next_cursor,
     )
 
 

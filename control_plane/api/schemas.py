@@ -7,8 +7,9 @@ import base64
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from control_plane.core.events import EventKind
 from control_plane.core.states import AgentStatus, DeploymentStatus, FailureReason, JobStatus
 
 EXAMPLE_COMPOSE = "services:\n  web:\n    image: nginx:alpine\n    ports:\n      - 8080:80\n"
@@ -217,6 +218,34 @@ class DeploymentPage(BaseModel):
     """Deployments, newest first."""
 
     deployments: list[DeploymentOut]
+    next_cursor: str | None
+
+
+class EventOut(FromRow):
+    """Something that happened."""
+
+    id: int
+    at: datetime
+    kind: EventKind
+    message: str = Field(
+        description="One sentence, for people.", examples=["Agent 1 (web-1) connected from 192.0.2.7."]
+    )
+    agent_id: int | None
+    project_name: str | None
+    deployment_id: int | None
+    job_id: str | None
+    details: dict[str, Any] | None = Field(description="More of it, for programs; what depends on the kind.")
+
+    @field_validator("details", mode="before")
+    @classmethod
+    def _without_private(cls, details: Any) -> Any:
+        return details and {name: value for name, value in details.items() if not name.startswith("_")}
+
+
+class EventPage(BaseModel):
+    """Events, newest first."""
+
+    events: list[EventOut]
     next_cursor: str | None
 
 

@@ -15,6 +15,7 @@ import structlog
 
 from control_plane.core.errors import AgentNotConnectedError, HostnameTakenError
 from control_plane.core.protocol import CloseCode
+from control_plane.fleet.refusals import RefusedHostnames
 from control_plane.fleet.session import AgentSession, Identity, Socket
 from control_plane.store import agents
 from control_plane.store.store import Store
@@ -32,6 +33,7 @@ class ConnectionManager:
         self._store = store
         self._by_id: dict[int, AgentSession] = {}
         self._by_hostname: dict[str, AgentSession] = {}
+        self._refusals = RefusedHostnames(store)
         self._doors: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def connect(
@@ -43,9 +45,9 @@ class ConnectionManager:
         """
         door = self._doors.setdefault(identity.hostname, asyncio.Lock())
         async with door:
-            await self._clear_hostname(identity)
+            replaced = await self._clear_hostname(identity)
             connection_id = uuid.uuid4().hex
-            arrived = await self._store.write(agents.arrive, _arrival(identity, connection_id))
+            arrived = await self._store.write(agents.arrive, _arrival(identity, connection_id, replaced))
             session = AgentSession(arrived.agent_id, connection_id, identity, socket)
             self._by_id[arrived.agent_id] = session
             self._by_hostname[identity.hostname] = session
@@ -96,11 +98,14 @@ class ConnectionManager:
         """How many agents are connected."""
         return len(self._by_id)
 
-    async def _clear_hostname(self, newcomer: Identity) -> None:
-        """Return once the hostname is free for the newcomer. Raises HostnameTakenError."""
+    async def _clear_hostname(self, newcomer: Identity) -> str | None:
+        """Return once the hostname is free for the newcomer: the address of who had to go, None if nobody had it.
+
+        Raises HostnameTakenError.
+        """
         incumbent = self._by_hostname.get(newcomer.hostname)
         if incumbent is None:
-            return
+            return None
         same_process = bool(newcomer.instance) and newcomer.instance == incumbent.identity.instance
         if not same_process and await incumbent.socket.ping(INCUMBENT_PING_SECONDS):
             log.warning(
@@ -109,6 +114,7 @@ class ConnectionManager:
                 incumbent_address=incumbent.identity.address,
                 newcomer_address=newcomer.address,
             )
+            await self._refusals.note(incumbent, newcomer)
             raise HostnameTakenError(
                 f"An agent named '{newcomer.hostname}' is connected from {incumbent.identity.address} and alive: "
                 "give this one another hostname (AGENT_HOSTNAME), or stop the other."
@@ -119,9 +125,10 @@ class ConnectionManager:
         self._by_hostname.pop(newcomer.hostname, None)
         await incumbent.socket.close(CloseCode.REPLACED, "replaced by a newer connection")
         incumbent.socket.abort()
+        return incumbent.identity.address
 
 
-def _arrival(identity: Identity, connection_id: str) -> agents.Arrival:
+def _arrival(identity: Identity, connection_id: str, replaced: str | None) -> agents.Arrival:
     return agents.Arrival(
         hostname=identity.hostname,
         ip_address=identity.address,
@@ -131,4 +138,5 @@ def _arrival(identity: Identity, connection_id: str) -> agents.Arrival:
         instance=identity.instance,
         connection_id=connection_id,
         at=datetime.now(UTC),
+        replaces=replaced,
     )

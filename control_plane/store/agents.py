@@ -9,8 +9,10 @@ from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 
 from control_plane.core.errors import AgentNotFoundError
+from control_plane.core.events import EventKind
 from control_plane.core.states import AgentStatus
 from control_plane.store.bulk import Bulk
+from control_plane.store.events import NewEvent, record_events
 from control_plane.store.models import JOB_IS_ACTIVE, Agent, Job
 from control_plane.store.tables import agent_table, upsert
 
@@ -27,6 +29,8 @@ class Arrival:
     instance: str
     connection_id: str
     at: datetime
+    replaces: str | None = None
+    """The address of an earlier connection under this hostname that had to go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +101,24 @@ def arrive(db: Connection, arrivals: Sequence[Arrival]) -> list[Arrived | Except
     ids = {hostname: agent_id for hostname, agent_id in rows}  # noqa: C416 - rows are not plain tuples
     working = select(col(Job.agent_id)).where(col(Job.agent_id).in_(ids.values()), JOB_IS_ACTIVE).distinct()
     busy = set(db.execute(working).scalars())
+    record_events(db, [_arrival_event(arrival, ids[arrival.hostname]) for arrival in arrivals])
     return [Arrived(ids[hostname], ids[hostname] in busy) for hostname in hostnames]
 
 
 def depart(db: Connection, departures: Sequence[Departure]) -> list[Exception | None]:
     """Mark agents offline, each only if that very connection is still the one of its row."""
+    by_connection = {departure.connection_id: departure for departure in departures}
+    standing = select(agent_table.c.id, agent_table.c.hostname, agent_table.c.connection_id).where(
+        agent_table.c.id.in_([departure.agent_id for departure in departures])
+    )
+    record_events(
+        db,
+        [
+            NewEvent(EventKind.AGENT_DISCONNECTED, f"Agent {agent_id} ({hostname}) disconnected.", agent_id)
+            for agent_id, hostname, connection_id in db.execute(standing)
+            if connection_id in by_connection
+        ],
+    )
     _DEPART.run(
         db,
         [
@@ -110,6 +127,15 @@ def depart(db: Connection, departures: Sequence[Departure]) -> list[Exception | 
         ],
     )
     return [None] * len(departures)
+
+
+def _arrival_event(arrival: Arrival, agent_id: int) -> NewEvent:
+    message = f"Agent {agent_id} ({arrival.hostname}) connected from {arrival.ip_address}"
+    kind, details = EventKind.AGENT_CONNECTED, {"address": arrival.ip_address, "version": arrival.version}
+    if arrival.replaces is not None:
+        kind, details = EventKind.AGENT_REPLACED, {**details, "replaced_address": arrival.replaces}
+        message += f" and took the place of its connection from {arrival.replaces}"
+    return NewEvent(kind, f"{message}.", agent_id, details=details)
 
 
 def see(db: Connection, sightings: Sequence[dict[int, datetime]]) -> list[Exception | None]:

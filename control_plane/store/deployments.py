@@ -5,15 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, ScalarSelect, and_, bindparam, func, insert, select
-from sqlmodel import Session, col
+from sqlalchemy import Connection, and_, bindparam, func, insert, select
+from sqlmodel import Session
 from sqlmodel import select as select_rows
 
 from control_plane.core.errors import DeploymentNotFoundError, NameCollisionError, QueueFullError
+from control_plane.core.events import EventKind
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import DeploymentStatus, JobStatus
 from control_plane.store.bulk import Bulk
 from control_plane.store.database import each_pair, next_ids
+from control_plane.store.events import NewEvent, record_events
+from control_plane.store.history import Wanted, newest
 from control_plane.store.idempotency import KeyedRequest, judge_requests, keep_answers, share_a_key
 from control_plane.store.models import (
     DEPLOYMENT_HAS_ENDED,
@@ -171,6 +174,13 @@ def _store(db: Connection, items: Sequence[NewDeployment], ids: range) -> None:
             if item.request is not None
         ],
     )
+    record_events(db, [_accepted(item, deployment_id) for item, deployment_id in numbered])
+
+
+def _accepted(item: NewDeployment, deployment_id: int) -> NewEvent:
+    message = f"Deployment {deployment_id} of '{item.project_name}' was accepted for agent {item.agent_id}."
+    about = (item.agent_id, item.project_name, deployment_id, item.job_id)
+    return NewEvent(EventKind.DEPLOY_ACCEPTED, message, *about)
 
 
 def _answer(item: NewDeployment, deployment_id: int) -> dict[str, object]:
@@ -239,17 +249,6 @@ def get_compose_source(db: Session, deployment_id: int) -> bytes:
     return db.exec(select_rows(ComposeFile.content).where(ComposeFile.sha256 == deployment.compose_file_hash)).one()
 
 
-def name_if_placed(project_name: str, agent_id: int | None) -> ScalarSelect[str] | str:
-    """Return what a project's name must equal in a list: no name at all if it was never on the given agent.
-
-    Without this, a page for a project on an agent that never had it would be sought along its whole history.
-    """
-    if agent_id is None:
-        return project_name
-    placed = select(_place.project_name).where(_place.project_name == project_name, _place.agent_id == agent_id)
-    return placed.scalar_subquery()
-
-
 def list_deployments(
     db: Session,
     *,
@@ -260,21 +259,13 @@ def list_deployments(
     limit: int,
 ) -> Sequence[Deployment]:
     """Return up to `limit` deployments older than `before_id`, newest first."""
+    wanted = Wanted(project_name, agent_id, status.value if status else None, before_id, limit)
     active = status in {DeploymentStatus.PENDING, DeploymentStatus.RUNNING}
-    # An expression is no column: the few active ones are looked up and sorted, not sought along the whole history.
-    place = col(Deployment.id) + 0 if active else col(Deployment.id)
-    project = col(Deployment.project_name).concat("") if active else col(Deployment.project_name)
-    query = select_rows(Deployment).options(*without(Deployment, "last_logs")).order_by(place.desc()).limit(limit)
-    if project_name is not None:
-        query = query.where(project == name_if_placed(project_name, agent_id))
-    if agent_id is not None:
-        query = query.where(Deployment.agent_id == agent_id)
-    if status is not None:
-        query = query.where(Deployment.status == status.value)
-    if active:
-        query = query.where(DEPLOYMENT_IS_ACTIVE)
-    elif status in {DeploymentStatus.FAILED, DeploymentStatus.STOPPED}:
-        query = query.where(DEPLOYMENT_HAS_ENDED)
-    if before_id is not None:
-        query = query.where(place < before_id)
-    return db.exec(query).all()
+    ended = status in {DeploymentStatus.FAILED, DeploymentStatus.STOPPED}
+    query = newest(
+        Deployment,
+        wanted,
+        few=DEPLOYMENT_IS_ACTIVE if active else None,
+        many=DEPLOYMENT_HAS_ENDED if ended else None,
+    )
+    return db.exec(query.options(*without(Deployment, "last_logs"))).all()

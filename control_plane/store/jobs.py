@@ -9,11 +9,14 @@ from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 
 from control_plane.core.errors import JobNotFoundError
+from control_plane.core.events import EventKind
 from control_plane.core.logs import cut_middle
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import ACTIVE_JOB_STATUSES, JobStatus
 from control_plane.store.bulk import Bulk
-from control_plane.store.deployments import count_unsent, name_if_placed, queue_full
+from control_plane.store.deployments import count_unsent, queue_full
+from control_plane.store.events import NewEvent, record_events
+from control_plane.store.history import Wanted, newest
 from control_plane.store.idempotency import KeyedRequest, judge_requests, keep_answers, share_a_key
 from control_plane.store.models import JOB_HAS_FAILED, JOB_IS_ACTIVE, ComposeFile, Deployment, Job, JobLog
 from control_plane.store.moves import NotMovedError
@@ -133,7 +136,14 @@ def add_jobs(db: Connection, items: Sequence[NewJob]) -> list[str | Exception]:
     if added:
         _INSERT.run(db, [_new_row(item) for item in added])
         keep_answers(db, [(item.request, item.job_id, None, item.at) for item in added if item.request is not None])
+        record_events(db, [_accepted(item) for item in added if item.kind.changes_project])
     return outcomes
+
+
+def _accepted(item: NewJob) -> NewEvent:
+    message = f"A stop of '{item.project_name}' was accepted for agent {item.agent_id}."
+    about = (item.agent_id, item.project_name, item.deployment_id, item.job_id)
+    return NewEvent(EventKind.STOP_ACCEPTED, message, *about)
 
 
 def _new_row(item: NewJob) -> dict[str, object]:
@@ -253,21 +263,11 @@ def list_jobs(
     limit: int,
 ) -> Sequence[Job]:
     """Return up to `limit` jobs older than `before_id`, newest first, without the pieces of running logs."""
-    active = status in ACTIVE_JOB_STATUSES
-    # An expression is no column: the few active ones are looked up and sorted, not sought along the whole history.
-    place = col(Job.id).concat("") if active else col(Job.id)
-    project = col(Job.project_name).concat("") if active else col(Job.project_name)
-    query = select_rows(Job).options(*_WITHOUT_TEXT).order_by(place.desc()).limit(limit)
-    if project_name is not None:
-        query = query.where(project == name_if_placed(project_name, agent_id))
-    if agent_id is not None:
-        query = query.where(Job.agent_id == agent_id)
-    if status is not None:
-        query = query.where(Job.status == status.value)
-    if active:
-        query = query.where(JOB_IS_ACTIVE)
-    elif status is JobStatus.FAILED:
-        query = query.where(JOB_HAS_FAILED)
-    if before_id is not None:
-        query = query.where(place < before_id)
-    return db.exec(query).all()
+    wanted = Wanted(project_name, agent_id, status.value if status else None, before_id, limit)
+    query = newest(
+        Job,
+        wanted,
+        few=JOB_IS_ACTIVE if status in ACTIVE_JOB_STATUSES else None,
+        many=JOB_HAS_FAILED if status is JobStatus.FAILED else None,
+    )
+    return db.exec(query.options(*_WITHOUT_TEXT)).all()

@@ -9,6 +9,7 @@ from control_plane.core.logs import tail
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import DEPLOYMENT_MOVES, DeploymentStatus, JobStatus, sources_of
 from control_plane.store.bulk import Bulk
+from control_plane.store.events import end_of_change, record_events
 from control_plane.store.models import DEPLOYMENT_IS_ACTIVE, JOB_IS_ACTIVE
 from control_plane.store.moves import Answer, JobFacts
 from control_plane.store.tables import deployment_table, job_table, placement_table
@@ -104,7 +105,7 @@ _NOTE_FAILED_STOP = Bulk(
 
 
 def move_deployments(db: Connection, moved: Sequence[tuple[Answer, JobFacts]]) -> None:
-    """Carry the end of deploys and stops over to deployments and placements. `moved` holds jobs that just moved."""
+    """Carry the end of deploys and stops over to deployments, placements and events. `moved`: jobs that just moved."""
     ended = [
         (answer, row)
         for answer, row in moved
@@ -112,6 +113,7 @@ def move_deployments(db: Connection, moved: Sequence[tuple[Answer, JobFacts]]) -
         and CommandType(row.command_type).changes_project
         and answer.status is not JobStatus.IN_PROGRESS
     ]
+    record_events(db, [end_of_change(answer, row) for answer, row in ended])
     if len({(row.agent_id, row.project_name) for _, row in ended}) == len(ended):
         _carry_over(db, ended)
         return

@@ -12,6 +12,7 @@ import pytest
 from control_plane.api.problem_types import MALFORMED_JSON, PROTOCOL_ERRORS, status_of
 from control_plane.config import Settings
 from control_plane.core.errors import ControlPlaneError
+from control_plane.core.events import EventKind
 from control_plane.core.states import (
     DEPLOYMENT_MOVES,
     JOB_MOVES,
@@ -125,6 +126,7 @@ def _leaves(kind: type[ControlPlaneError]) -> list[type[ControlPlaneError]]:
 
 def test_each_reason_and_each_status_is_explained() -> None:
     assert {row[0] for row in table("reason")} == set(FailureReason)
+    assert {row[0] for row in table("kind")} == set(EventKind)
     assert told_about(JobStatus) == set(JobStatus)
     assert told_about(DeploymentStatus) == set(DeploymentStatus)
     assert all(f"`{status}`" in SECTIONS["GET /agents"] for status in AgentStatus)

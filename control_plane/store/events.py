@@ -1,0 +1,165 @@
+"""Events: what happened, for operators. Written in the transaction of what they tell, never changed, newest first.
+
+`agents`, `deployments`, `jobs` and `outcomes` write theirs here; those that stand for themselves come through
+the writer. A deploy or a stop writes two, its acceptance and its end; questions to agents none.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, func, insert, select, union_all
+from sqlmodel import Session, col
+from sqlmodel import select as select_rows
+
+from control_plane.core.events import EventKind
+from control_plane.core.protocol import CommandType
+from control_plane.core.states import FailureReason, JobStatus
+from control_plane.store.bulk import Bulk
+from control_plane.store.history import name_if_placed, unindexed
+from control_plane.store.models import Event
+from control_plane.store.moves import Answer, JobFacts
+from control_plane.store.tables import event_table
+
+MAX_ERROR_CHARACTERS = 300
+"""Of an error in a message; all of it is in the job."""
+
+_event = event_table.c
+_INSERT = Bulk(insert(event_table))
+_ENDS = {
+    (CommandType.DEPLOY_COMPOSE, JobStatus.COMPLETED): EventKind.DEPLOY_COMPLETED,
+    (CommandType.DEPLOY_COMPOSE, JobStatus.FAILED): EventKind.DEPLOY_FAILED,
+    (CommandType.STOP_COMPOSE, JobStatus.COMPLETED): EventKind.STOP_COMPLETED,
+    (CommandType.STOP_COMPOSE, JobStatus.FAILED): EventKind.STOP_FAILED,
+}
+
+
+@dataclass(slots=True)  # not frozen: that doubles the time it takes to make one
+class NewEvent:
+    """What happened, as one sentence, and what it is about. `details` is small, plain JSON without secrets."""
+
+    kind: EventKind
+    message: str
+    agent_id: int | None = None
+    project_name: str | None = None
+    deployment_id: int | None = None
+    job_id: str | None = None
+    details: dict[str, Any] | None = None
+
+
+def record_events(db: Connection, events: Sequence[NewEvent]) -> list[Exception | None]:
+    """Write events, in their order, as of now."""
+    if events:
+        at = datetime.now(UTC)
+        _INSERT.run(
+            db,
+            [
+                {
+                    "at": at,
+                    "kind": event.kind.value,
+                    "agent_id": event.agent_id,
+                    "project_name": event.project_name,
+                    "deployment_id": event.deployment_id,
+                    "job_id": event.job_id,
+                    "message": event.message,
+                    "details": event.details,
+                }
+                for event in events
+            ],
+        )
+    return [None] * len(events)
+
+
+def end_of_change(answer: Answer, row: JobFacts) -> NewEvent:
+    """Return the event of a deploy or a stop that `answer` has just ended."""
+    command = CommandType(row.command_type)
+    deploys = command is CommandType.DEPLOY_COMPOSE
+    what = f"Deployment {row.deployment_id} of '{row.project_name}'" if deploys else f"The stop of '{row.project_name}'"
+    kind, details = _ENDS[command, answer.status], None
+    if answer.reason is FailureReason.CANCELED:
+        kind = EventKind.DEPLOY_CANCELED if deploys else EventKind.STOP_CANCELED
+        message = f"{what} was canceled before it was sent to agent {row.agent_id}."
+    elif answer.status is JobStatus.COMPLETED:
+        message = f"{what} is done on agent {row.agent_id}."
+    else:
+        reason = answer.reason.value if answer.reason else "unknown"
+        message = f"{what} on agent {row.agent_id} failed ({reason}): {_one_line(answer.error or 'no error was given')}"
+        details = {"reason": reason}
+    return NewEvent(kind, message, row.agent_id, row.project_name, row.deployment_id, row.id, details)
+
+
+def _one_line(error: str) -> str:
+    words = " ".join(error[: 4 * MAX_ERROR_CHARACTERS].split())
+    return words if len(words) <= MAX_ERROR_CHARACTERS else f"{words[: MAX_ERROR_CHARACTERS - 1]}…"
+
+
+@dataclass(frozen=True, slots=True)
+class WantedEvents:
+    """What a page is to hold: at most `limit` events older than `before_id`; from `since` on, before `until`."""
+
+    limit: int
+    kind: EventKind | None = None
+    agent_id: int | None = None
+    project_name: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    before_id: int | None = None
+
+
+def list_events(db: Session, wanted: WantedEvents) -> Sequence[Event]:
+    """Return a page of events, newest first."""
+    query = select_rows(Event).order_by(col(Event.id).desc()).limit(wanted.limit)
+    conditions = _conditions(db, wanted)
+    if wanted.kind is None and wanted.agent_id is None and wanted.project_name is None:
+        return db.exec(query.where(*conditions)).all()
+    # Each kind has its own stretch of an index, so that a rare one is not sought among all of an agent's events.
+    newest = [_newest(kind, conditions, wanted.limit) for kind in ([wanted.kind] if wanted.kind else EventKind)]
+    return db.exec(query.where(col(Event.id).in_(union_all(*newest)))).all()
+
+
+def find_last_event(db: Session, *kinds: EventKind) -> Event | None:
+    """Return the newest event of any of these kinds."""
+    newest = [event for kind in kinds for event in list_events(db, WantedEvents(limit=1, kind=kind))]
+    return max(newest, key=lambda event: event.id, default=None)
+
+
+def _conditions(db: Session, wanted: WantedEvents) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.since is not None:
+        conditions.append(_event.id >= _first_id(db, wanted.since))
+    if wanted.until is not None:
+        conditions.append(_event.id < _first_id(db, wanted.until))
+    if wanted.before_id is not None:
+        conditions.append(_event.id < wanted.before_id)
+    if wanted.project_name is not None:
+        conditions.append(_event.project_name == name_if_placed(wanted.project_name, wanted.agent_id))
+    if wanted.agent_id is not None:
+        # With a project it is that one's index that is followed.
+        agent = _event.agent_id if wanted.project_name is None else unindexed(_event.agent_id)
+        conditions.append(agent == wanted.agent_id)
+    return conditions
+
+
+def _newest(kind: EventKind, bounds: Sequence[ColumnElement[bool]], limit: int) -> Select[Any]:
+    found = select(_event.id).where(_event.kind == kind.value, *bounds).order_by(_event.id.desc()).limit(limit)
+    return select(found.subquery().c.id)
+
+
+def _first_id(db: Session, at: datetime) -> int:
+    """Return the lowest id that an event at `at` or later has, or one past the last.
+
+    It halves the ids, for times rise with them. Where the clock was set back they do not, and what lies around
+    that moment may be missed.
+    """
+    low, high = db.execute(select(func.min(_event.id), func.max(_event.id) + 1)).one()
+    while low is not None and low < high:
+        middle = (low + high) // 2
+        found_id, found_at = db.execute(
+            select(_event.id, _event.at).where(_event.id >= middle).order_by(_event.id).limit(1)
+        ).one()
+        if found_at < at:
+            low = found_id + 1
+        else:
+            high = middle
+    return int(low or 0)

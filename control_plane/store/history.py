@@ -1,0 +1,74 @@
+"""Pages of long histories, newest first, for `jobs` and `deployments`, and what `events` shares with them.
+
+A page costs the same however long the history is and however rare what it asks for.
+"""
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, ScalarSelect, SQLColumnExpression, TextClause, func, select
+from sqlmodel import col
+from sqlmodel import select as select_rows
+from sqlmodel.sql.expression import SelectOfScalar
+
+from control_plane.store.models import Deployment, Job
+from control_plane.store.tables import placement_table
+
+Row = TypeVar("Row", Job, Deployment)
+T = TypeVar("T")
+
+_place = placement_table.c
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a page is to hold: rows older than `before_id` (None: from the newest on), at most `limit`."""
+
+    project_name: str | None
+    agent_id: int | None
+    status: str | None
+    before_id: int | str | None
+    limit: int
+
+
+def newest(
+    model: type[Row], wanted: Wanted, *, few: TextClause | None = None, many: TextClause | None = None
+) -> SelectOfScalar[Row]:
+    """Return the query of a page.
+
+    Where a partial index holds rows of the wanted status, its condition is given: as `few` when those are looked
+    up and sorted, as `many` when the index has them in order.
+    """
+    place: SQLColumnExpression[Any] = col(model.id)
+    project: SQLColumnExpression[Any] = col(model.project_name)
+    if few is not None:
+        place, project = unindexed(place), unindexed(project)
+    query = select_rows(model).order_by(place.desc()).limit(wanted.limit)
+    if wanted.project_name is not None:
+        query = query.where(project == name_if_placed(wanted.project_name, wanted.agent_id))
+    if wanted.agent_id is not None:
+        query = query.where(col(model.agent_id) == wanted.agent_id)
+    if wanted.status is not None:
+        query = query.where(col(model.status) == wanted.status)
+    for condition in (few, many):
+        if condition is not None:
+            query = query.where(condition)
+    if wanted.before_id is not None:
+        query = query.where(place < wanted.before_id)
+    return query
+
+
+def unindexed(column: SQLColumnExpression[T]) -> ColumnElement[T]:
+    """Return the column as an expression, which no index is followed for: another one leads to what is sought."""
+    return func.coalesce(column, column)
+
+
+def name_if_placed(project_name: str, agent_id: int | None) -> ScalarSelect[str] | str:
+    """Return what a project's name must equal in a list: no name at all if it was never on the given agent.
+
+    Without this, a page for a project on an agent that never had it would be sought along its whole history.
+    """
+    if agent_id is None:
+        return project_name
+    placed = select(_place.project_name).where(_place.project_name == project_name, _place.agent_id == agent_id)
+    return placed.scalar_subquery()
