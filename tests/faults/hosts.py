@@ -41,15 +41,16 @@ class PythonHost:
         self.directory = directory / hostname
         self.docker = StandInDocker(self.directory / "docker")
         self.gate = self.docker.fifo("gate")
-        held = f'case "$(basename "$PWD")" in {HELD}*) read go < {self.gate.path};; esac'
-        self.docker.on("up", held)
-        self.docker.on("down", held)
-        self.docker.on("ps", held)
+        self.docker.on("up", f'case "$(basename "$PWD")" in {HELD}*) read go < {self.gate.path};; esac')
         self.agent = AgentProcess(url, str(self.docker.path), self.directory)
         self.agent.extra_environ = {"AGENT_HOSTNAME": hostname, "AGENT_SECRET_TOKEN": token}
 
     def runs(self) -> Counter[str]:
         return Counter(project for _, project, _ in self.docker.calls("up"))
+
+    def hold(self, verb: str) -> None:
+        """Make every later `docker compose` of this verb take until it is released."""
+        self.docker.on(verb, f"read go < {self.gate.path}")
 
     def release(self, project: str) -> None:
         self.gate.release()

@@ -44,7 +44,7 @@ async def client(server: ServerProcess) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.promise("9")]
 
 
 async def own_id(client: httpx.AsyncClient, agent: GoAgent) -> int:

@@ -60,37 +60,6 @@ def runs(agents: list[GoAgent]) -> Counter[str]:
     return Counter(run.job_id for agent in agents for run in agent.executions)
 
 
-async def test_a_hundred_jobs_in_flight_and_fifty_queued_outlive_kill_9(server: ServerProcess) -> None:
-    async with fleet_of(server, AGENTS) as agents, server.client() as client:
-        away = agents[0]
-        ids = {agent["hostname"]: agent["id"] for agent in (await client.get("/agents")).json()["agents"]}
-        for agent in agents:
-            for n in range(12):
-                agent.hold(f"p-{n}")
-        flying = [
-            (await post(client, f"p-{n}", ids[agent.hostname]))["job_id"] for agent in agents[1:] for n in range(12)
-        ]
-        for agent in agents[1:]:
-            await agent.started(12)
-        away.unplug()
-        queued = [(await post(client, f"q-{n}", ids[away.hostname]))["job_id"] for n in range(25)]
-        # Behind the last that is released, so that they do not end in the instant in which another does.
-        queued += [(await post(client, "p-11", ids[agents[1].hostname]))["job_id"] for _ in range(25)]
-        await server.kill()
-        await server.start()
-        for agent in agents[1:]:
-            await agent.connected(2)
-        away.plug_in()
-        for n in range(12):  # an agent that says two things at the same instant would crash
-            for agent in agents[1:]:
-                agent.release(f"p-{n}")
-            await asyncio.gather(*(over(client, job) for job in flying[n::12]))
-        ended = [await over(client, job) for job in (*flying, *queued)]
-        assert Counter(job["status"] for job in ended) == {"completed": len(flying) + len(queued)}
-        assert runs(agents) == dict.fromkeys([*flying, *queued], 1)
-        assert [overlap for agent in agents for overlap in agent.overlaps()] == []
-
-
 @pytest.mark.parametrize("server", [{"DEPLOY_TIMEOUT_SECONDS": "10"}], ids=["short-deadline"], indirect=True)
 async def test_acknowledged_deploys_survive_kill_9_at_random_moments(server: ServerProcess) -> None:
     seed = secrets.randbits(32)

@@ -5,8 +5,10 @@ import json
 
 import pytest
 
+from control_plane.fleet import recorder
 from control_plane.operations import results
 from tests.support.raw_socket import TEXT, RawSocket, frame
+from tests.support.sabotage.no_owner_check import record_anyones_answers
 from tests.ws.fleet import Fleet
 
 MIB = 1024 * 1024
@@ -72,8 +74,11 @@ async def test_a_log_of_exactly_1_mib_is_kept_whole(fleet: Fleet) -> None:
     assert (await fleet.over(job))["logs"] == "x" * MIB
 
 
-@pytest.mark.parametrize("status", ["IN_PROGRESS", "COMPLETED", "FAILED", "QUEUED"])
-async def test_an_answer_for_what_the_agent_was_never_sent_changes_nothing(fleet: Fleet, status: str) -> None:
+async def forge(fleet: Fleet, status: str) -> tuple[RawSocket, str, str]:
+    """Have an agent answer for all that it was never sent, and hold that nothing changed and all was counted.
+
+    Returns the agent that runs a job, that job, and the one queued behind it.
+    """
     victim, forger = await fleet.raw("victim"), await fleet.raw("forger")
     running = await sent(fleet, victim, "web", "victim")
     never_sent = await fleet.start("web", agent_id=(await fleet.row("victim"))["id"])
@@ -83,18 +88,36 @@ async def test_an_answer_for_what_the_agent_was_never_sent_changes_nothing(fleet
     for job in (running, never_sent, "unknown", "00000000-0000-7000-8000-000000000000", "x" * 200):
         forger.say(job, status, "forged", error="forged" if status == "FAILED" else "")
     victim.say(never_sent, status, "too early")
-    if status == "QUEUED":
-        await fleet.counted("unknown", 1)
-    else:
-        await fleet.counted("forged", 3)
-        await fleet.counted("unknown", 3)
+    victim.say("unknown", "FAILED", "what was that?")
+    recorded = 0 if status == "QUEUED" else 5
+    await fleet.until(lambda: sum(fleet.counts.values()) >= 1 + recorded + 2)
     assert await fleet.stored() == before
     assert "forged" not in json.dumps([await fleet.get(f"/jobs/{job}") for job in (running, never_sent)])
+    # The word "unknown" twice, and two ids that no job has; QUEUED says nothing, so that nothing is looked up.
+    assert (fleet.counts.get("forged", 0), fleet.counts["unknown"]) == ((3, 4) if recorded else (0, 2))
+    return victim, running, never_sent
+
+
+@pytest.mark.promise("18")
+@pytest.mark.parametrize("status", ["IN_PROGRESS", "COMPLETED", "FAILED", "QUEUED"])
+async def test_an_answer_for_what_the_agent_was_never_sent_changes_nothing(fleet: Fleet, status: str) -> None:
+    victim, running, never_sent = await forge(fleet, status)
     victim.say(running, "COMPLETED", "true")
     assert (await victim.command())["id"] == never_sent
     assert (await fleet.over(running))["logs"] == "mine\ntrue"
 
 
+@pytest.mark.control("18")
+@pytest.mark.parametrize("status", ["IN_PROGRESS", "COMPLETED", "FAILED"])
+async def test_without_the_check_of_its_owner_a_forged_answer_is_believed(
+    fleet: Fleet, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "record_answers", record_anyones_answers)
+    with pytest.raises(AssertionError):
+        await forge(fleet, status)
+
+
+@pytest.mark.promise("18")
 async def test_an_agent_that_has_the_same_project_cannot_answer_for_anothers(fleet: Fleet) -> None:
     first, second = await fleet.raw("first"), await fleet.raw("second")
     mine, yours = await sent(fleet, first, "web", "first"), await sent(fleet, second, "web", "second")

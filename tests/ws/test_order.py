@@ -8,6 +8,8 @@ import pytest
 from control_plane.fleet import dispatcher
 from tests.ws.fleet import Fleet
 
+pytestmark = pytest.mark.promise("19")
+
 
 async def test_deploys_of_one_project_run_one_after_another_in_the_order_they_were_taken(fleet: Fleet) -> None:
     agent = await fleet.joined()

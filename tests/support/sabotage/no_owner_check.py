@@ -10,10 +10,11 @@ from control_plane.store.answers import Outcome, record_answers
 from control_plane.store.moves import Answer
 
 
+def record_anyones_answers(db: Connection, answers: Sequence[Answer]) -> list[Outcome | Exception]:
+    """Record answers as if the control plane itself gave them, which may end any job."""
+    return record_answers(db, [replace(answer, agent_id=None) for answer in answers])
+
+
 def apply() -> None:
-    """Record every answer as if the control plane itself gave it, which may end any job."""
-
-    def record_anyones(db: Connection, answers: Sequence[Answer]) -> list[Outcome | Exception]:
-        return record_answers(db, [replace(answer, agent_id=None) for answer in answers])
-
-    recorder.record_answers = record_anyones  # type: ignore[attr-defined]
+    """Forget who gave an answer."""
+    recorder.record_answers = record_anyones_answers  # type: ignore[attr-defined]
