@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from control_plane.core.skim import skim
+
 PATH = "/ws"
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """The largest frame either side takes; a larger one closes the connection with 1009."""
@@ -22,6 +24,9 @@ HEADER_CAPABILITIES = "X-Agent-Capabilities"
 """Optional: space-separated `Capability` values. Go agents do not send it."""
 HEADER_INSTANCE = "X-Agent-Instance"
 """Optional: a random id of the agent's process. Another value means that the process before it is gone."""
+
+MAX_DATA_CHARACTERS = 1024 * 1024
+"""Of an answer's `data`; of a larger one nothing is kept, and the rest of the answer counts."""
 
 MAX_DIGITS = 4300
 """Of an integer in `data`: what int() takes by default (sys.get_int_max_str_digits)."""
@@ -138,10 +143,10 @@ def encode_response(response: Response) -> str:
     }
     if response.error:
         document["error"] = response.error
-    if response.data is not None:
-        document["data"] = response.data
     if response.whole_log:
         document["whole_log"] = True
+    if response.data is not None:  # Last, so that one which cannot be read costs nothing else.
+        document["data"] = response.data
     return json.dumps(document, separators=(",", ":"))
 
 
@@ -150,15 +155,17 @@ def decode_response(text: str) -> Response:
 
     Strict JSON first, for it is fast; then, so that an odd value in the logs cannot cost a job its
     answer, Python's lenient reader: lone surrogates become U+FFFD; NaN, infinities and integers of more digits
-    than Python converts become null.
+    than Python converts become null. `data` that is too large or too deep is left out, if it stands after the rest.
     """
+    if len(text) > MAX_DATA_CHARACTERS and (plain := _without_nested(text, MAX_DATA_CHARACTERS)):
+        return plain
     try:
         response = Response.model_validate_json(text)
     except ValidationError as strict:
         if strict.errors(include_url=False, include_input=False)[0]["type"] not in _UNREADABLE:
             raise BadMessageError(_first_reason(strict)) from None
     else:
-        if response.data is not None:  # That reader takes NaN and 1e999 for numbers.
+        if response.data is not None and not _is_json(response.data):  # That reader takes NaN and 1e999 for numbers.
             response.data = _plain(response.data)
         return response
     try:
@@ -166,8 +173,34 @@ def decode_response(text: str) -> Response:
         return Response.model_validate(_plain(document))
     except ValidationError as error:
         raise BadMessageError(_first_reason(error)) from None
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        if plain := _without_nested(text, 0):
+            return plain
+        raise BadMessageError("nested too deeply to be read") from None
+    except ValueError as error:
         raise BadMessageError(f"not JSON: {error}") from None
+
+
+def _without_nested(text: str, longest: int) -> Response | None:
+    """Return an answer without what is nested in it, if that and what follows has more than `longest` characters.
+
+    None when there is no more than that. Raises BadMessageError when what stands before it is no answer.
+    """
+    members, at = skim(text)
+    if len(text) - at <= longest or text[at] == "}":
+        return None
+    try:
+        return Response.model_validate(_plain(members))
+    except ValidationError:
+        raise BadMessageError("too large or too deeply nested to be read") from None
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _integer(digits: str) -> int | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from control_plane.bus.base import Bus
 from control_plane.core.protocol import CommandType
+from control_plane.fleet.cooldown import Cooldowns
 from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.manager import ConnectionManager
 from control_plane.fleet.recorder import Recorder
@@ -45,6 +46,7 @@ class ControlPlane:
     inboxes: Inboxes
     limits: Limits
     draining: bool = False
+    cooldowns: Cooldowns = field(default_factory=Cooldowns)
     being_placed: Counter[int] = field(default_factory=Counter)
     """Agent id → deploys on their way into the store, so that new projects posted together spread out."""
     checkers: ThreadPoolExecutor = field(

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from control_plane.core.logs import cut_middle
-from control_plane.core.protocol import UNKNOWN_JOB_ID, Response, ResponseStatus
+from control_plane.core.protocol import MAX_DATA_CHARACTERS, UNKNOWN_JOB_ID, Response, ResponseStatus
 from control_plane.core.states import FailureReason, JobStatus, job_status_for
 from control_plane.core.text import clean_text
 from control_plane.fleet.session import AgentSession
@@ -20,7 +20,6 @@ from control_plane.store.moves import Answer
 
 MAX_MESSAGES_PER_SECOND = 1_000
 """Of one agent. A good one sends two a command and at most four log messages a second for each that runs."""
-MAX_DATA_CHARACTERS = 1024 * 1024
 MAX_ERROR_BYTES = 16 * 1024
 _NAMED_JOB = re.compile(r'^\s*\{\s*"job_id"\s*:\s*"([^"\\]{1,200})"')
 

@@ -4,6 +4,7 @@ Refusals are HTTP answers, given before the socket is accepted. The read loop ha
 waiting for anything, for uvicorn reads nothing more of a socket, pings included, until its last frame was taken.
 """
 
+import asyncio
 from functools import partial
 
 import structlog
@@ -19,6 +20,9 @@ from control_plane.operations.context import ControlPlane
 from control_plane.ws.close_codes import close_for
 from control_plane.ws.handshake import RefusedError, identify
 from control_plane.ws.socket import AgentSocket, note_refusal, oversized_start
+
+REFUSAL_DELAY_SECONDS = 2.0
+"""A flooder that dials again as soon as it is refused would flood with handshakes; Go agents wait 10 s for one."""
 
 log = structlog.get_logger()
 
@@ -53,6 +57,15 @@ async def _admit(websocket: WebSocket, plane: ControlPlane) -> tuple[AgentSessio
     identity = identify(
         websocket.headers, address, websocket.app.state.agent_token, websocket.app.state.allowed_origins
     )
+    if seconds := plane.cooldowns.left(identity.hostname):
+        await asyncio.sleep(REFUSAL_DELAY_SECONDS)
+        raise RefusedError(
+            429,
+            "flooding",
+            f"This agent was disconnected for sending more than {results.MAX_MESSAGES_PER_SECOND} messages a second; "
+            f"it may connect again in {seconds} s.",
+            seconds,
+        )
     try:
         return await plane.manager.connect(identity, AgentSocket(websocket), websocket.accept)
     except HostnameTakenError as taken:
@@ -63,6 +76,8 @@ async def _admit(websocket: WebSocket, plane: ControlPlane) -> tuple[AgentSessio
 
 async def _refuse(websocket: WebSocket, refused: RefusedError) -> None:
     headers = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else {}
+    if refused.retry_after_seconds:
+        headers["Retry-After"] = str(refused.retry_after_seconds)
     problem = {
         "type": "about:blank",
         "title": refused.code.replace("_", " ").capitalize(),
@@ -77,7 +92,7 @@ async def _refuse(websocket: WebSocket, refused: RefusedError) -> None:
 
 async def _read(websocket: WebSocket, session: AgentSession, plane: ControlPlane) -> None:
     """Hand on what the agent says until its socket ends."""
-    AgentSocket(websocket).listen(partial(_hear, session, plane))
+    AgentSocket(websocket).listen(partial(_hear, session, plane), partial(results.admit_message, session))
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
@@ -89,6 +104,8 @@ async def _read(websocket: WebSocket, session: AgentSession, plane: ControlPlane
             _take(message, session, plane)
         except Exception as error:
             code, reason = close_for(error)
+            if code is CloseCode.POLICY_VIOLATION:
+                plane.cooldowns.start(session.identity.hostname)
             log.warning("agent_closed", agent_id=session.agent_id, code=code.value, reason=reason)
             await session.socket.close(code, reason)
             return

@@ -29,6 +29,7 @@ class RefusedError(Exception):
     status: int
     code: str
     detail: str
+    retry_after_seconds: int = 0
 
 
 def identify(headers: Headers, address: str, token: TokenChecker, allowed_origins: Collection[str]) -> Identity:

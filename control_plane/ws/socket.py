@@ -10,33 +10,34 @@ import contextlib
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from uvicorn.protocols.utils import ClientDisconnected
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.exceptions import InvalidState
+from websockets.exceptions import InvalidState, PayloadTooBig
 from websockets.frames import Frame
 from websockets.http11 import Request
 
 from control_plane.core.protocol import CloseCode
 from control_plane.fleet.session import SocketClosedError
+from control_plane.ws.inflow import MeteredProtocol
+from control_plane.ws.oversized import ENOUGH_BYTES, START_BYTES, KeepingProtocol
 
 EXTENSION = "control_plane.agent_socket"
-OVERSIZED_START_BYTES = 512
-"""Agents write the job's id first."""
 CLOSE_SECONDS = 1.0
 """How long a close frame may take to reach a peer before the connection is cut."""
 
 
-class AgentSocketProtocol(WebSocketsSansIOProtocol):
+class AgentSocketProtocol(MeteredProtocol):
     """Given to uvicorn as its WebSocket protocol; one instance a connection."""
 
-    heard_at = 0.0
-    """Time of the last bytes from the peer, on the event loop's clock."""
-    on_text: Callable[[str], None] | None = None
     oversized_start = b""
-    """The first bytes of a message that came in fragments and grew too large."""
+    """How a message began that was too large."""
+    _oversized_timer: asyncio.TimerHandle | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn: KeepingProtocol = KeepingProtocol(max_size=self.config.ws_max_size, logger=self.conn.logger)
 
     def handle_connect(self, event: Request) -> None:
         """Offer this object to the application, next to what uvicorn offers."""
@@ -45,38 +46,12 @@ class AgentSocketProtocol(WebSocketsSansIOProtocol):
         if hasattr(self, "scope"):
             self.scope["extensions"][EXTENSION] = self  # type: ignore[assignment]
 
-    def data_received(self, data: bytes) -> None:
-        """Note the time, then go on as ever."""
-        self.heard_at = self.loop.time()
-        super().data_received(data)
+    def _take(self, data: bytes) -> None:
+        super()._take(data)
         if not self.handshake_initiated and (refusal := self.conn.data_to_send()):
             # Headers too long or too many: uvicorn leaves the answer unsent and the connection open.
             self.transport.write(b"".join(refusal))
             self.transport.close()
-
-    def listen(self, on_text: Callable[[str], None]) -> None:
-        """Give every text message to `on_text` as it comes, without a queue and a task between.
-
-        What came before is still in the queue, and so is, as `fault`, an error that `on_text` raises.
-        """
-        self.on_text = on_text
-
-    def send_receive_event_to_app(self) -> None:
-        """Hand a whole message on."""
-        if self.on_text is None or self.curr_msg_data_type != "text" or self.close_sent or not self.queue.empty():
-            super().send_receive_event_to_app()
-            return
-        try:
-            text = b"".join(self.frames).decode()
-        except UnicodeDecodeError:
-            super().send_receive_event_to_app()
-            return
-        self.frames = []
-        try:
-            self.on_text(text)
-        except Exception as fault:
-            self.on_text = None
-            self.queue.put_nowait(cast("Any", {"type": "websocket.receive", "fault": fault}))
 
     def handle_pong(self, event: Frame) -> None:
         """Tell whoever pinged; uvicorn's own keep-alive ignores pongs of other pings."""
@@ -86,14 +61,20 @@ class AgentSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_pong(event)
 
     def handle_parser_exception(self) -> None:
-        """Keep the start of what is thrown away: it names the job whose answer is lost."""
+        """Close, but first learn how a message began that is too large: it names the job whose answer is lost."""
         if not self.close_sent:
             # What came whole before the fault, and with it in one piece, is still to be handed on.
             with contextlib.suppress(InvalidState):
                 self.handle_events()
-        if self.frames:
-            self.oversized_start = bytes(self.frames[0][:OVERSIZED_START_BYTES])
-            self.frames = []
+        if isinstance(self.conn.parser_exc, PayloadTooBig) and not self.oversized_start:
+            start = b"".join([*self.frames[:START_BYTES], self.conn.refused_start()])[:START_BYTES]
+            if len(start) < ENOUGH_BYTES:
+                if self._oversized_timer is None:
+                    self._oversized_timer = self.loop.call_later(CLOSE_SECONDS, self.handle_parser_exception)
+                if self.loop.time() < self._oversized_timer.when():
+                    return
+            self.oversized_start = start
+        self.frames = []
         super().handle_parser_exception()
 
     def keepalive_timeout(self) -> None:
@@ -127,11 +108,14 @@ class AgentSocketProtocol(WebSocketsSansIOProtocol):
 
     def shutdown(self) -> None:
         """Close because the server ends; what a peer does not read must not keep the server alive."""
-        super().shutdown()
+        with contextlib.suppress(InvalidState):
+            super().shutdown()
         self.loop.call_later(CLOSE_SECONDS, self.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody waits longer for a pong than for the connection."""
+        if self._oversized_timer is not None:
+            self._oversized_timer.cancel()
         for pong in getattr(self, "_pongs", {}).values():
             if not pong.done():
                 pong.set_exception(TimeoutError())
@@ -167,9 +151,9 @@ class AgentSocket:
             # Both say that the socket was closed before: by the peer, or by this side.
             raise SocketClosedError from error
 
-    def listen(self, on_text: Callable[[str], None]) -> None:
-        """Give text messages straight to `on_text`; see AgentSocketProtocol.listen."""
-        self._protocol.listen(on_text)
+    def listen(self, on_text: Callable[[str], None], on_frame: Callable[[], None]) -> None:
+        """Give text messages straight to `on_text`; see MeteredProtocol.listen."""
+        self._protocol.listen(on_text, on_frame)
 
     async def ping(self, timeout_seconds: float) -> bool:
         """Whether the peer answers a ping in time."""
@@ -197,6 +181,6 @@ def note_refusal(websocket: WebSocket) -> None:
 
 
 def oversized_start(websocket: WebSocket) -> str:
-    """Return how the message began that was too large and came in fragments; empty when it is not known."""
+    """Return how the message began that was too large; empty when it is not known."""
     protocol: AgentSocketProtocol = websocket.scope["extensions"][EXTENSION]
     return protocol.oversized_start.decode("utf-8", "replace")

@@ -62,6 +62,12 @@ class Fleet(Site):
         """Deploy without waiting for the outcome; return the job's id."""
         return str((await self.deploy(project, wait=0, file=file, **fields))["job_id"])
 
+    async def sent(self, raw: RawSocket, project: str = "web", hostname: str = "host-1") -> str:
+        """Have a deploy sent to the agent of `raw`; return the job's id."""
+        job = await self.start(project, agent_id=(await self.row(hostname))["id"])
+        assert (await raw.command())["id"] == job
+        return job
+
     async def over(self, job_id: str, wait: float = 30) -> Answer:
         """Return a job once it is over."""
         job: Answer = await self.get(f"/jobs/{job_id}", wait=wait)

@@ -6,24 +6,16 @@ import json
 import pytest
 
 from control_plane.fleet import recorder
-from control_plane.operations import results
-from tests.support.raw_socket import TEXT, RawSocket, frame
+from tests.support.raw_socket import RawSocket
 from tests.support.sabotage.no_owner_check import record_anyones_answers
 from tests.ws.fleet import Fleet
 
 MIB = 1024 * 1024
 
 
-async def sent(fleet: Fleet, raw: RawSocket, project: str = "web", hostname: str = "host-1") -> str:
-    """Have a deploy sent to the agent of `raw`; return the job's id."""
-    job = await fleet.start(project, agent_id=(await fleet.row(hostname))["id"])
-    assert (await raw.command())["id"] == job
-    return job
-
-
 async def test_progress_appends_and_is_shown_while_the_job_runs(fleet: Fleet) -> None:
     raw = await fleet.raw()
-    job = await sent(fleet, raw)
+    job = await fleet.sent(raw)
     lines = [f"Pulling layer {n}\n" for n in range(100)]
     for n, line in enumerate(lines):
         raw.say(job, "IN_PROGRESS", line)
@@ -40,7 +32,7 @@ async def test_progress_appends_and_is_shown_while_the_job_runs(fleet: Fleet) ->
 
 async def test_a_whole_log_takes_the_place_of_what_was_streamed(fleet: Fleet) -> None:
     raw = await fleet.raw()
-    job = await sent(fleet, raw)
+    job = await fleet.sent(raw)
     for n in range(5):
         raw.say(job, "IN_PROGRESS", f"piece {n}\n")
     raw.say(job, "FAILED", "piece 0\nand the rest", error="exit status 1", whole_log=True)
@@ -52,7 +44,7 @@ async def test_a_whole_log_takes_the_place_of_what_was_streamed(fleet: Fleet) ->
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_a_log_is_kept_up_to_1_mib_and_its_middle_cut(fleet: Fleet, streamed: bool) -> None:
     raw = await fleet.raw()
-    job = await sent(fleet, raw)
+    job = await fleet.sent(raw)
     pieces = [f"{n:06d} " + "é" * 500 + "\n" for n in range(3000)]
     if streamed:
         for piece in range(0, 3000, 100):
@@ -69,7 +61,7 @@ async def test_a_log_is_kept_up_to_1_mib_and_its_middle_cut(fleet: Fleet, stream
 
 async def test_a_log_of_exactly_1_mib_is_kept_whole(fleet: Fleet) -> None:
     raw = await fleet.raw()
-    job = await sent(fleet, raw)
+    job = await fleet.sent(raw)
     raw.say(job, "COMPLETED", "x" * MIB)
     assert (await fleet.over(job))["logs"] == "x" * MIB
 
@@ -80,7 +72,7 @@ async def forge(fleet: Fleet, status: str) -> tuple[RawSocket, str, str]:
     Returns the agent that runs a job, that job, and the one queued behind it.
     """
     victim, forger = await fleet.raw("victim"), await fleet.raw("forger")
-    running = await sent(fleet, victim, "web", "victim")
+    running = await fleet.sent(victim, "web", "victim")
     never_sent = await fleet.start("web", agent_id=(await fleet.row("victim"))["id"])
     victim.say(running, "IN_PROGRESS", "mine")
     await fleet.counted("moved", 1)
@@ -120,7 +112,7 @@ async def test_without_the_check_of_its_owner_a_forged_answer_is_believed(
 @pytest.mark.promise("18")
 async def test_an_agent_that_has_the_same_project_cannot_answer_for_anothers(fleet: Fleet) -> None:
     first, second = await fleet.raw("first"), await fleet.raw("second")
-    mine, yours = await sent(fleet, first, "web", "first"), await sent(fleet, second, "web", "second")
+    mine, yours = await fleet.sent(first, "web", "first"), await fleet.sent(second, "web", "second")
     second.say(mine, "COMPLETED", "not yours to say")
     second.say(yours, "COMPLETED", "mine")
     assert (await fleet.over(yours))["status"] == "completed"
@@ -131,67 +123,10 @@ async def test_an_agent_that_has_the_same_project_cannot_answer_for_anothers(fle
 
 async def test_the_first_final_answer_wins(fleet: Fleet) -> None:
     raw = await fleet.raw()
-    job = await sent(fleet, raw)
+    job = await fleet.sent(raw)
     raw.say(job, "COMPLETED", "first")
     ended = await fleet.over(job)
     for status in ("FAILED", "IN_PROGRESS", "COMPLETED"):
         raw.say(job, status, "second", error="second")
         await fleet.counted("late", ("FAILED", "IN_PROGRESS", "COMPLETED").index(status) + 1)
     assert await fleet.get(f"/jobs/{job}") == ended
-
-
-def flood_of(what: str, job: str) -> bytes:
-    message = {"IN_PROGRESS": f'{{"job_id": "{job}", "status": "IN_PROGRESS", "logs": "x"}}'}
-    message["unknown"] = '{"job_id": "unknown", "status": "FAILED", "logs": ""}'
-    message["QUEUED"] = f'{{"job_id": "{job}", "status": "QUEUED", "logs": ""}}'
-    message["no JSON"] = "x"
-    return frame(TEXT, message[what].encode())
-
-
-@pytest.mark.parametrize("what", ["IN_PROGRESS", "unknown", "QUEUED", "no JSON"])
-async def test_a_flood_is_closed_with_1008_and_others_do_not_notice(fleet: Fleet, what: str) -> None:
-    good = await fleet.joined("good")
-    raw = await fleet.raw("flooder")
-    job = await sent(fleet, raw, "web", "flooder")
-    loop = asyncio.get_running_loop()
-
-    async def pour() -> None:
-        block = flood_of(what, job) * 1000
-        try:
-            while True:
-                raw.writer.write(block)
-                await raw.writer.drain()
-                await asyncio.sleep(0.02)  # 50,000 a second
-        except (ConnectionError, RuntimeError):  # uvloop says so of a transport that was closed
-            pass
-
-    async def deploy_meanwhile() -> float:
-        slowest = 0.0
-        for n in range(20):
-            began = loop.time()
-            assert (await fleet.deploy(f"p-{n}", agent_id=1))["status"] == "completed"
-            slowest = max(slowest, loop.time() - began)
-        return slowest
-
-    pouring = asyncio.create_task(pour())
-    deploys = asyncio.create_task(deploy_meanwhile())
-    began = loop.time()
-    assert await raw.closed(polite=False) == (1008, "too many messages")
-    await pouring
-    assert loop.time() - began < 4
-    assert await deploys < 1.0
-    assert (good.connections, good.closes) == (1, [])
-    await fleet.offline("flooder")
-    again = await fleet.raw("flooder")
-    again.say(job, "COMPLETED", "after all")
-    assert (await fleet.over(job))["status"] == "completed"
-
-
-async def test_as_many_messages_as_a_busy_agent_sends_are_no_flood(fleet: Fleet) -> None:
-    raw = await fleet.raw()
-    job = await sent(fleet, raw)
-    for n in range(results.MAX_MESSAGES_PER_SECOND - 10):
-        raw.say(job, "IN_PROGRESS", f"{n}\n")
-    raw.say(job, "COMPLETED")
-    logs = (await fleet.over(job))["logs"]
-    assert logs.split() == [str(n) for n in range(results.MAX_MESSAGES_PER_SECOND - 10)]

@@ -4,9 +4,11 @@ import asyncio
 import json
 
 import pytest
+from websockets.server import ServerProtocol
 
 from control_plane.core.protocol import MAX_MESSAGE_BYTES
-from tests.support.raw_socket import BINARY, CONTINUATION, PING, PONG, TEXT, RawSocket, frame
+from control_plane.ws.oversized import KeepingProtocol
+from tests.support.raw_socket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RawSocket, frame
 from tests.ws.fleet import Fleet
 
 
@@ -25,7 +27,7 @@ async def bystander(fleet: Fleet) -> object:
     assert (agent.connections, agent.closes) == (1, [])
 
 
-pytestmark = pytest.mark.usefixtures("bystander")
+pytestmark = [pytest.mark.promise("16"), pytest.mark.usefixtures("bystander")]
 
 
 async def in_flight(fleet: Fleet, raw: RawSocket, project: str = "web") -> str:
@@ -62,23 +64,68 @@ async def test_a_message_that_cannot_be_read_is_survived_and_counted(fleet: Flee
     assert fleet.counts["bad_message"] == 1
 
 
-@pytest.mark.parametrize("named", [True, False], ids=["in-pieces", "one-frame"])
-async def test_an_answer_over_16_mib_closes_with_1009_and_fails_its_job(fleet: Fleet, named: bool) -> None:
+async def test_a_message_nested_too_deeply_costs_its_job_the_data_and_nothing_else(fleet: Fleet) -> None:
     raw = await fleet.raw()
-    job = await in_flight(fleet, raw)
-    if named:
-        other = await in_flight(fleet, raw, "other")
-        start = json.dumps({"job_id": job, "status": "COMPLETED", "logs": "x" * 4000}).encode()[:4000]
-        raw.send(TEXT, start, fin=False)
-        raw.writer.write(frame(CONTINUATION, b"", declared=MAX_MESSAGE_BYTES))
-    else:
-        raw.writer.write(frame(TEXT, b"", declared=MAX_MESSAGE_BYTES + 1))
+    for depth in (201, 900, 100_000):
+        job = await in_flight(fleet, raw, f"deep-{depth}")
+        raw.send(
+            TEXT, f'{{"job_id":"{job}","status":"COMPLETED","logs":"up","data":{"[" * depth}{"]" * depth}}}'.encode()
+        )
+        ended = await fleet.over(job)
+        assert (ended["status"], ended["logs"].splitlines()[-1]) == ("completed", "up")
+
+
+def oversized_answer(job: str, how: str) -> list[bytes]:
+    """Return what an agent would write that answers with more than 16 MiB, as far as the connection lives."""
+    start = json.dumps({"job_id": job, "status": "COMPLETED", "logs": "x" * 4000}).encode()[:4000]
+    whole = frame(TEXT, start, declared=MAX_MESSAGE_BYTES + 1)
+    return {
+        "in pieces": [frame(TEXT, start, fin=False), frame(CONTINUATION, b"", declared=MAX_MESSAGE_BYTES)],
+        "in tiny pieces": [
+            frame(TEXT, start[:20], fin=False),
+            *(frame(CONTINUATION, start[at : at + 20], fin=False) for at in range(20, 400, 20)),
+            frame(CONTINUATION, b"", declared=MAX_MESSAGE_BYTES),
+        ],
+        "in one frame": [whole],
+        "header first": [whole[:2], whole[2:9], whole[9:14], whole[14:40], whole[40:]],
+    }[how]
+
+
+async def check_only_its_job_is_lost(fleet: Fleet, how: str) -> None:
+    """Of two jobs under way, the one whose answer is too large fails at once, and the other goes on."""
+    raw = await fleet.raw()
+    job, other = await in_flight(fleet, raw), await in_flight(fleet, raw, "other")
+    for piece in oversized_answer(job, how):
+        raw.writer.write(piece)
+        await raw.writer.drain()
+        await fleet.get("/health")
     assert (await raw.closed())[0] == 1009
-    ended = await fleet.over(job)
+    ended = await fleet.over(job, wait=2)
     assert (ended["status"], ended["reason"]) == ("failed", "result_lost")
     assert "16 MiB" in ended["error"]
-    if named:
-        assert (await fleet.get(f"/jobs/{other}"))["status"] == "in_progress"
+    assert (await fleet.get(f"/jobs/{other}"))["status"] == "in_progress"
+
+
+@pytest.mark.parametrize("how", ["in pieces", "in tiny pieces", "in one frame", "header first"])
+async def test_an_answer_over_16_mib_closes_with_1009_and_fails_its_job_alone(fleet: Fleet, how: str) -> None:
+    await check_only_its_job_is_lost(fleet, how)
+
+
+@pytest.mark.control("16")
+async def test_without_the_start_of_the_refused_frame_its_job_is_not_known(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KeepingProtocol, "fail", ServerProtocol.fail)
+    with pytest.raises(AssertionError, match="in_progress"):
+        await check_only_its_job_is_lost(fleet, "in one frame")
+
+
+async def test_an_answer_over_16_mib_that_names_no_job_fails_the_only_one_that_runs(fleet: Fleet) -> None:
+    raw = await fleet.raw()
+    job = await in_flight(fleet, raw)
+    raw.writer.write(frame(TEXT, b"", declared=MAX_MESSAGE_BYTES + 1))
+    assert (await raw.closed())[0] == 1009
+    assert (await fleet.over(job))["reason"] == "result_lost"
 
 
 async def test_the_largest_answer_is_taken(fleet: Fleet) -> None:
@@ -107,16 +154,55 @@ async def test_a_message_may_come_in_fragments_with_pings_between_them(fleet: Fl
     assert (ended["status"], ended["logs"].splitlines()[-1]) == ("completed", "héllo")
 
 
-@pytest.mark.parametrize(
-    "bytes_",
-    [b"\x81\x05hello", b"\xf1\x80\x00\x00\x00\x00", b"\x83\x80\x00\x00\x00\x00", frame(CONTINUATION, b"alone")],
-    ids=["unmasked", "reserved-bits", "unknown-opcode", "nothing-to-continue"],
-)
-async def test_what_breaks_the_framing_closes_the_connection_with_1002(fleet: Fleet, bytes_: bytes) -> None:
+BROKEN = {
+    "unmasked": b"\x81\x05hello",
+    "reserved bits": b"\xf1\x80\x00\x00\x00\x00",
+    "compressed, which was not agreed": b"\xc1\x80\x00\x00\x00\x00",
+    "unknown data opcode": b"\x83\x80\x00\x00\x00\x00",
+    "unknown control opcode": b"\x8b\x80\x00\x00\x00\x00",
+    "nothing to continue": frame(CONTINUATION, b"alone"),
+    "a message within a message": frame(TEXT, b"{", fin=False) + frame(TEXT, b"}"),
+    "a ping in pieces": frame(PING, b"1", fin=False),
+    "a long ping": frame(PING, b"x" * 126),
+    "a close within a message": frame(TEXT, b"{", fin=False) + frame(CLOSE, b"\x03\xe8"),
+    "a close of one byte": frame(CLOSE, b"\x03"),
+    "a close with a code that is none": frame(CLOSE, b"\x03\xed"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
+async def test_what_breaks_the_framing_closes_the_connection_with_1002(fleet: Fleet, broken: bytes) -> None:
     raw = await fleet.raw()
-    raw.writer.write(bytes_)
+    job = await in_flight(fleet, raw)
+    raw.writer.write(broken)
     assert (await raw.closed())[0] == 1002
     await fleet.offline("host-1")
+    again = await fleet.raw()
+    again.say(job, "COMPLETED", "after all")
+    assert (await fleet.over(job))["status"] == "completed"
+
+
+async def test_bad_utf8_in_the_reason_of_a_close_closes_with_1007(fleet: Fleet) -> None:
+    raw = await fleet.raw()
+    raw.send(CLOSE, b"\x03\xe8\xff\xfe")
+    assert (await raw.closed())[0] == 1007
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 3000, 4999])
+async def test_a_close_is_answered_in_kind_and_the_agent_shown_offline(fleet: Fleet, code: int) -> None:
+    raw = await fleet.raw()
+    raw.send(CLOSE, code.to_bytes(2, "big") + b"bye")
+    assert await raw.closed(polite=False) == (code, "bye")
+    await fleet.offline("host-1")
+
+
+async def test_what_came_with_a_fault_in_one_piece_still_counts(fleet: Fleet) -> None:
+    raw = await fleet.raw()
+    job = await in_flight(fleet, raw)
+    answer = json.dumps({"job_id": job, "status": "COMPLETED", "logs": "x" * 100_000}).encode()
+    raw.writer.write(frame(TEXT, answer) + frame(BINARY, b"\0"))
+    assert (await raw.closed())[0] == 1003
+    assert (await fleet.over(job))["status"] == "completed"
 
 
 async def test_a_connection_cut_in_the_middle_of_a_frame_loses_only_that_frame(fleet: Fleet) -> None:
