@@ -15,16 +15,19 @@ from control_plane.api import (
     routes_deployments,
     routes_events,
     routes_jobs,
+    routes_metrics,
     routes_projects,
     routes_system,
 )
 from control_plane.api.auth import DirectRoute
 from control_plane.api.docs import install_docs
 from control_plane.api.edge import edged, install_edge
+from control_plane.api.problem_types import all_problems
 from control_plane.api.shortcuts import AppWithShortcuts
 from control_plane.bus.memory import MemoryBus
 from control_plane.config import Settings
 from control_plane.core import protocol
+from control_plane.core.metrics import Metrics
 from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.manager import ConnectionManager
 from control_plane.fleet.recorder import Recorder
@@ -65,22 +68,34 @@ def create_app(settings: Settings, secrets: Secrets) -> FastAPI:
     app.state.api_tokens = secrets.api
     app.state.agent_token = secrets.agent
     app.state.allowed_origins = settings.allowed_origins
+    metrics = app.state.metrics = Metrics(__version__)
+    for problem in all_problems():
+        metrics.expect_problem(*problem)
     # Not include_router: it would match each request twice over, at a tenth of a deploy's cost. Hottest first.
     app.router.routes.extend(routes_deployments.hot_router.routes)
-    for routes in (routes_deployments, routes_jobs, routes_projects, routes_agents, routes_events, routes_system):
+    for routes in (
+        routes_deployments,
+        routes_jobs,
+        routes_projects,
+        routes_agents,
+        routes_events,
+        routes_metrics,
+        routes_system,
+    ):
         app.router.routes.extend(routes.router.routes)
     install_docs(app)
-    install_edge(app, max_body_bytes=settings.max_body_bytes)
+    install_edge(app, max_body_bytes=settings.max_body_bytes, on_answer=metrics.http_answered)
     app.add_shortcut("websocket", protocol.PATH, endpoint.serve_agent)
     for route in routes_deployments.hot_router.routes:
         if isinstance(route, DirectRoute):
-            app.add_shortcut("http", route.path, edged(route.serve_plain, max_body_bytes=settings.max_body_bytes))
+            hot = edged(route.serve_plain, max_body_bytes=settings.max_body_bytes, on_answer=metrics.http_answered)
+            app.add_shortcut("http", route.path, hot)
     return app
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI, *, settings: Settings, secrets: Secrets) -> AsyncIterator[None]:
-    plane = await _open(settings)
+    plane = await _open(settings, app.state.metrics)
     await note_start(plane.store, __version__, visible_settings(settings), secret_settings(settings, secrets))
     supervisor = Supervisor(
         [
@@ -101,10 +116,11 @@ async def _lifespan(app: FastAPI, *, settings: Settings, secrets: Secrets) -> As
         await _close(plane)
 
 
-async def _open(settings: Settings) -> ControlPlane:
-    store = await asyncio.to_thread(Store, settings.database_url, _end_process, asyncio.get_running_loop())
+async def _open(settings: Settings, metrics: Metrics) -> ControlPlane:
+    loop = asyncio.get_running_loop()
+    store = await asyncio.to_thread(Store, settings.database_url, _end_process, loop, metrics.committed)
     bus = MemoryBus()
-    recorder = Recorder(store, bus)
+    recorder = Recorder(store, bus, metrics)
     return ControlPlane(
         store=store,
         bus=bus,
@@ -112,6 +128,7 @@ async def _open(settings: Settings) -> ControlPlane:
         dispatcher=Dispatcher(store, recorder),
         recorder=recorder,
         inboxes=Inboxes(recorder.record),
+        metrics=metrics,
         limits=Limits(
             deploy_seconds=settings.deploy_timeout_seconds,
             stop_seconds=settings.stop_timeout_seconds,

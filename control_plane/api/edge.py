@@ -6,6 +6,7 @@ carries `X-Request-ID` and the headers below, and every log line of a request ca
 
 import os
 import re
+from collections.abc import Callable
 
 from fastapi import FastAPI
 from starlette.requests import Request
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from control_plane.api.body_limit import BodyLimitMiddleware
+from control_plane.api.problem_types import PROTOCOL_ERRORS
 from control_plane.api.problems import answer_for, install_problem_handlers
 
 DEFAULT_MAX_BODY_BYTES = 1024 * 1024
@@ -26,6 +28,9 @@ _DEFAULT_HEADERS = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
 """For answers that do not say otherwise: JSON that no browser should run, frame or keep."""
+OnAnswer = Callable[[int, str | None], None]
+"""Told the status of each answer as it begins, and its problem code if it is a problem."""
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -34,6 +39,7 @@ def install_edge(
     *,
     max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
     max_body_seconds: float = DEFAULT_MAX_BODY_SECONDS,
+    on_answer: OnAnswer | None = None,
 ) -> None:
     """Give `app` problem answers, body limits, request ids and security headers, in the order that they need.
 
@@ -41,21 +47,26 @@ def install_edge(
     """
     install_problem_handlers(app)
     app.add_middleware(BodyLimitMiddleware, max_bytes=max_body_bytes, max_seconds=max_body_seconds)
-    app.add_middleware(EdgeMiddleware)
+    app.add_middleware(EdgeMiddleware, on_answer=on_answer)
 
 
 def edged(
-    app: ASGIApp, *, max_body_bytes: int = DEFAULT_MAX_BODY_BYTES, max_body_seconds: float = DEFAULT_MAX_BODY_SECONDS
+    app: ASGIApp,
+    *,
+    max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+    max_body_seconds: float = DEFAULT_MAX_BODY_SECONDS,
+    on_answer: OnAnswer | None = None,
 ) -> ASGIApp:
     """Return `app`, which answers its own errors, inside the same edge."""
-    return EdgeMiddleware(BodyLimitMiddleware(app, max_bytes=max_body_bytes, max_seconds=max_body_seconds))
+    return EdgeMiddleware(BodyLimitMiddleware(app, max_bytes=max_body_bytes, max_seconds=max_body_seconds), on_answer)
 
 
 class EdgeMiddleware:
     """Adds the headers; takes the caller's X-Request-ID if it is one, and leaves it in `request.state`."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, on_answer: OnAnswer | None = None) -> None:
         self.app = app
+        self.on_answer = on_answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app; answer 500 if it raises before it answers, and let the server cut it off after."""
@@ -71,6 +82,8 @@ class EdgeMiddleware:
             if message["type"] == "http.response.start":
                 answer_started = True
                 _add_headers(message, request_id)
+                if self.on_answer is not None:
+                    self.on_answer(message["status"], _problem_code(scope, message["status"]))
             await send(message)
 
         bound = bind_contextvars(request_id=request_id)
@@ -82,6 +95,14 @@ class EdgeMiddleware:
             await answer_for(Request(scope), error)(scope, receive, send_with_headers)
         finally:
             reset_contextvars(**bound)
+
+
+def _problem_code(scope: Scope, status: int) -> str | None:
+    """Return the code of the problem that is answered; `answer_for` left it, or the body's limit has only one."""
+    if status < 400:
+        return None
+    code: str | None = scope["state"].get("problem_code")
+    return code or PROTOCOL_ERRORS.get(status, ("http_error", ""))[0]
 
 
 def _request_id(scope: Scope) -> str:

@@ -4,7 +4,7 @@
 place where an error meets an HTTP status: a class without an entry has its nearest ancestor's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -76,6 +76,17 @@ class Problem(BaseModel):
 def status_of(kind: type[errors.ControlPlaneError]) -> int:
     """Return the HTTP status of an error class: its own entry in STATUSES or its nearest ancestor's."""
     return next(STATUSES[ancestor] for ancestor in kind.__mro__ if ancestor in STATUSES)
+
+
+def all_problems() -> Iterator[tuple[int, str]]:
+    """Yield the HTTP status and the code of every problem that a route can answer; some come twice."""
+    classes = [errors.ControlPlaneError]
+    for kind in classes:
+        classes += kind.__subclasses__()
+        yield status_of(kind), kind.code
+    for status, (code, _) in PROTOCOL_ERRORS.items():
+        yield status, code
+    yield 422, MALFORMED_JSON[0]
 
 
 def title_of(status: int) -> str:

@@ -70,8 +70,25 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
+class ProblemAnswer(Response):
+    """An answer that is a problem."""
+
+    media_type = MEDIA_TYPE
+    code = ""
+
+
 def answer_for(request: Request, error: Exception) -> Response:
-    """Return the answer to `request` for any error; one that is not the caller's is logged, once."""
+    """Return the answer to `request` for any error; one that is not the caller's is logged, once.
+
+    Its problem code is left in `request.state`, where the edge finds it.
+    """
+    answer = _answer_for(request, error)
+    if isinstance(answer, ProblemAnswer):
+        request.state.problem_code = answer.code
+    return answer
+
+
+def _answer_for(request: Request, error: Exception) -> Response:
     if isinstance(error, ControlPlaneError):
         return _control_plane_problem(error)
     if isinstance(error, RequestValidationError):
@@ -88,13 +105,15 @@ def http_problem(
     *,
     fields: Sequence[FieldProblem] = (),
     headers: Mapping[str, str] | None = None,
-) -> Response:
+) -> ProblemAnswer:
     """Return a problem answer. Lone surrogates in its texts become `?`, for JSON in UTF-8 cannot hold them."""
     document = problem_document(status, code, detail)
     if fields:
         document["fields"] = [_field_document(field) for field in fields]
     content = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    return Response(content, status_code=status, headers=headers, media_type=MEDIA_TYPE)
+    answer = ProblemAnswer(content, status_code=status, headers=headers)
+    answer.code = code
+    return answer
 
 
 async def _handle(request: Request, error: Exception) -> Response:

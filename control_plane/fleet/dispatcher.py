@@ -251,8 +251,9 @@ class Dispatcher:
     async def _write(self, agent: _Agent, job: AgentJob, text: str) -> None:
         """Write the command of a job that is stored as sent."""
         agent.written_at = asyncio.get_running_loop().time()
-        if not await agent.session.send(text):
-            log.warning("not_sent", agent_id=agent.session.agent_id, job_id=job.id, attempt=job.attempt + 1)
+        written = await agent.session.send(text)
+        self._recorder.sent(agent.session.agent_id, job, written=written)
+        if not written:
             await self._take_back(agent, job)
 
     async def _take_back(self, agent: _Agent, job: AgentJob) -> None:

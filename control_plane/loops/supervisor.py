@@ -28,6 +28,15 @@ class Loop:
     run_once: Callable[[], Awaitable[None]]
 
 
+@dataclass(frozen=True)
+class Age:
+    """How many seconds ago a loop last succeeded, and beyond how many it is stale."""
+
+    loop: str
+    seconds: float
+    max_seconds: float
+
+
 class Supervisor:
     """Starts loops and knows when each last succeeded."""
 
@@ -47,14 +56,21 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def stale_loops(self) -> list[str]:
-        """Return the names of loops that have not succeeded for too long."""
+    def ages(self) -> list[Age]:
+        """Return how long ago each loop last succeeded; a loop that never did counts from the start."""
         now = self._clock()
         return [
-            loop.name
+            Age(
+                loop.name,
+                now - self._succeeded_at[loop.name],
+                max(STALE_SECONDS, STALE_INTERVALS * loop.interval_seconds),
+            )
             for loop in self._loops
-            if now - self._succeeded_at[loop.name] > max(STALE_SECONDS, STALE_INTERVALS * loop.interval_seconds)
         ]
+
+    def stale_loops(self) -> list[str]:
+        """Return the names of loops that have not succeeded for too long."""
+        return [age.loop for age in self.ages() if age.seconds > age.max_seconds]
 
     async def _keep(self, loop: Loop) -> None:
         failures = 0

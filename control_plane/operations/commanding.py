@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import structlog
 from uuid_utils import uuid7
 
 from control_plane.core.compose import check_project_name
@@ -12,6 +13,8 @@ from control_plane.operations.placing import locate_project, not_connected
 from control_plane.operations.repeating import check_unused
 from control_plane.store.idempotency import AnsweredBeforeError, KeyedRequest
 from control_plane.store.jobs import AgentJob, NewJob, add_jobs
+
+log = structlog.get_logger()
 
 
 async def stop(
@@ -95,6 +98,8 @@ async def _command(
     )
     job_id = await plane.store.write(add_jobs, new)
     if job_id == new.job_id:
+        plane.metrics.job_accepted(kind)
+        log.debug("command_accepted", job_id=job_id, agent_id=agent_id, type=kind.value, project=project_name)
         job = AgentJob(job_id, kind, project_name, JobStatus.QUEUED, 0, seconds, new.deadline_at, False, "")
         plane.dispatcher.offer(agent_id, job)
     return job_id

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from control_plane.bus.base import Bus
+from control_plane.core.metrics import Metrics
 from control_plane.core.protocol import CommandType
 from control_plane.fleet.cooldown import Cooldowns
 from control_plane.fleet.dispatcher import Dispatcher
@@ -45,6 +46,7 @@ class ControlPlane:
     recorder: Recorder
     inboxes: Inboxes
     limits: Limits
+    metrics: Metrics
     draining: bool = False
     cooldowns: Cooldowns = field(default_factory=Cooldowns)
     being_placed: Counter[int] = field(default_factory=Counter)

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import structlog
 from uuid_utils import uuid7
 
 from control_plane.core.compose import ComposeFile, check_project_name, folded_name, read_compose
@@ -18,6 +19,8 @@ from control_plane.store.jobs import AgentJob
 
 CHECKED_AT_ONCE_BYTES = 2048
 """Up to here even a hostile file takes about as long to check as a thread takes to be asked."""
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,10 @@ async def _store(
         raise
     finally:
         plane.being_placed[agent_id] -= 1
+    plane.metrics.job_accepted(CommandType.DEPLOY_COMPOSE)
+    log.debug(
+        "deploy_accepted", job_id=job.id, agent_id=agent_id, project=job.project_name, deployment_id=deployment_id
+    )
     if reservation is not None:
         await plane.dispatcher.send_reserved(reservation, file.source)
     else:

@@ -57,6 +57,11 @@ class Inboxes:
         if inbox.task is None:
             inbox.task = asyncio.create_task(self._empty(agent_id, inbox), name=f"inbox-{agent_id}")
 
+    @property
+    def waiting_count(self) -> int:
+        """How many answers wait to be taken to the store; those on their way there are not among them."""
+        return sum(len(inbox.answers) for inbox in self._inboxes.values())
+
     async def drain(self) -> None:
         """Wait until everything that was put is stored."""
         while tasks := [inbox.task for inbox in self._inboxes.values() if inbox.task is not None]:

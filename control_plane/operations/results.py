@@ -38,7 +38,7 @@ def receive(plane: ControlPlane, session: AgentSession, response: Response) -> N
     """Take one answer of an agent. Raises FloodError."""
     plane.dispatcher.acknowledged(session, response.job_id)
     if response.job_id == UNKNOWN_JOB_ID:
-        plane.recorder.counts["unknown"] += 1
+        plane.metrics.answered("unknown")
         return
     if response.status is ResponseStatus.QUEUED:
         return

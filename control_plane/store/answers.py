@@ -5,6 +5,7 @@ changes anything. The job, its deployment and its placement move in one transact
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -34,6 +35,14 @@ class Outcome(StrEnum):
     FORGED = "forged"
     UNKNOWN = "unknown"
     HELD_BACK = "held_back"
+
+
+@dataclass(slots=True)  # not frozen: that doubles the time it takes to make one
+class Recorded:
+    """What an answer came to, and its job as it was before; None where there is no such job."""
+
+    outcome: Outcome
+    job: JobFacts | None
 
 
 _job = job_table.c
@@ -66,7 +75,7 @@ _ADD_PIECE = Bulk(insert(job_log_table))
 _DROP_PIECES = Bulk(delete(job_log_table).where(job_log_table.c.job_id == bindparam("job")))
 
 
-def record_answers(db: Connection, answers: Sequence[Answer]) -> list[Outcome | Exception]:
+def record_answers(db: Connection, answers: Sequence[Answer]) -> list[Recorded | Exception]:
     """Apply answers in their order and return what became of each."""
     if len({answer.job_id for answer in answers}) < len(answers):
         # Two moves of one job in one batch: the second must see what the first has done.
@@ -87,7 +96,7 @@ def record_answers(db: Connection, answers: Sequence[Answer]) -> list[Outcome | 
         elif outcome is Outcome.LOGGED and answer.logs:
             _append(db, answer)
     move_deployments(db, moved)
-    return list(outcomes)
+    return [Recorded(outcome, rows.get(answer.job_id)) for answer, outcome in judged]
 
 
 def _read_jobs(db: Connection, job_ids: set[str]) -> dict[str, JobFacts]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from control_plane.store.answers import Outcome, record_answers
+from control_plane.store.answers import Outcome, Recorded, record_answers
 from control_plane.store.idempotency import KeyedRequest, judge_requests, keep_answers
 from control_plane.store.moves import Answer
 
@@ -18,7 +18,7 @@ class KeyedAnswer:
     request: KeyedRequest
 
 
-def record_keyed_answers(db: Connection, items: Sequence[KeyedAnswer]) -> list[Outcome | Exception]:
+def record_keyed_answers(db: Connection, items: Sequence[KeyedAnswer]) -> list[Recorded | Exception]:
     """Apply answers as `record_answers` does; the key of one that moved its job is used from then on.
 
     An item whose key was used gets AnsweredBeforeError or IdempotencyKeyReusedError, and moves nothing.
@@ -26,12 +26,12 @@ def record_keyed_answers(db: Connection, items: Sequence[KeyedAnswer]) -> list[O
     return [_record(db, item) for item in items]
 
 
-def _record(db: Connection, item: KeyedAnswer) -> Outcome | Exception:
+def _record(db: Connection, item: KeyedAnswer) -> Recorded | Exception:
     answer, request = item.answer, item.request
     used = judge_requests(db, [request], answer.at)
     if used:
         return used[request.key]
-    [outcome] = record_answers(db, [answer])
-    if outcome is Outcome.MOVED:
+    [recorded] = record_answers(db, [answer])
+    if isinstance(recorded, Recorded) and recorded.outcome is Outcome.MOVED:
         keep_answers(db, [(request, answer.job_id, None, answer.at)])
-    return outcome
+    return recorded

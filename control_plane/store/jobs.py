@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, bindparam, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, literal, select, update
 from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 
@@ -18,9 +18,20 @@ from control_plane.store.deployments import count_unsent, queue_full
 from control_plane.store.events import NewEvent, record_events
 from control_plane.store.history import Wanted, newest
 from control_plane.store.idempotency import KeyedRequest, judge_requests, keep_answers, share_a_key
-from control_plane.store.models import JOB_HAS_FAILED, JOB_IS_ACTIVE, ComposeFile, Deployment, Job, JobLog
+from control_plane.store.models import (
+    JOB_HAS_FAILED,
+    JOB_IS_ACTIVE,
+    JOB_IS_UNSENT,
+    ComposeFile,
+    Deployment,
+    Job,
+    JobLog,
+)
 from control_plane.store.moves import NotMovedError
 from control_plane.store.tables import job_table, without
+
+MAX_COUNTED = 100_000
+"""Queued jobs beyond which a scrape counts no further: the answer is the same, "far too many"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +250,12 @@ def list_overdue_jobs(db: Session, now: datetime, limit: int) -> Sequence[Job]:
         select_rows(Job).where(JOB_IS_ACTIVE, col(Job.deadline_at) <= now).order_by(col(Job.deadline_at)).limit(limit)
     )
     return db.exec(query).all()
+
+
+def count_queued(db: Session) -> int:
+    """Return how many jobs are stored and not sent, MAX_COUNTED at most."""
+    unsent = select(literal(1)).where(JOB_IS_ACTIVE, JOB_IS_UNSENT).select_from(job_table).limit(MAX_COUNTED)
+    return int(db.execute(select(func.count()).select_from(unsent.subquery())).scalar_one())
 
 
 def get_job(db: Session, job_id: str) -> Job:

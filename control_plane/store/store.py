@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from control_plane.store.database import Reader, StorageBrokenError
 from control_plane.store.migrate import migrate
-from control_plane.store.writer import Change, Writer
+from control_plane.store.writer import Change, OnCommit, Writer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -20,15 +20,21 @@ class Store:
     """Named queries and changes of this package are passed to `read` and `write`."""
 
     def __init__(
-        self, url: str, on_broken: Callable[[StorageBrokenError], None], loop: asyncio.AbstractEventLoop
+        self,
+        url: str,
+        on_broken: Callable[[StorageBrokenError], None],
+        loop: asyncio.AbstractEventLoop,
+        on_commit: OnCommit | None = None,
     ) -> None:
-        """Bring the schema up to date and open connections; blocks. Results are given to waiters on `loop`.
+        """Bring the schema up to date and open connections; blocks.
+
+        Results are given to waiters on `loop`, each batch's figures to `on_commit`.
 
         Raises StartupError if the database cannot be used.
         """
         migrate(url)
         self._reader = Reader(url)
-        self._writer = Writer(url, on_broken, loop)
+        self._writer = Writer(url, on_broken, loop, on_commit)
 
     async def read(self, query: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a query in a thread; see Reader.read."""
@@ -37,6 +43,11 @@ class Store:
     async def write(self, change: Change[Item, Result], item: Item) -> Result:
         """Apply a change in the next commit; see Writer.write."""
         return await self._writer.write(change, item)
+
+    @property
+    def waiting_count(self) -> int:
+        """How many changes wait for a commit or are in one."""
+        return self._writer.waiting_count
 
     async def close(self) -> None:
         """Commit what waits and close everything, readers first: the last connection tidies the WAL."""

@@ -8,6 +8,7 @@ item fails alone. Nothing is acknowledged before its commit.
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -32,6 +33,9 @@ Change = Callable[[Connection, Sequence[Item]], Sequence[Result | Exception]]
 """Applies items in one open transaction and returns one result, or one exception, for each. It may be run again
 after a rollback, so it touches nothing but the database."""
 
+OnCommit = Callable[[int, float], None]
+"""Told, on the event loop, how many changes a batch had and how many seconds it took, whatever came of it."""
+
 log = structlog.get_logger()
 
 
@@ -46,11 +50,16 @@ class Writer:
     """Owns the only connection that writes."""
 
     def __init__(
-        self, url: str, on_broken: Callable[[StorageBrokenError], None], loop: asyncio.AbstractEventLoop
+        self,
+        url: str,
+        on_broken: Callable[[StorageBrokenError], None],
+        loop: asyncio.AbstractEventLoop,
+        on_commit: OnCommit | None = None,
     ) -> None:
         """Open the connection. `on_broken` is called, once, in the writer's thread when the disk has failed."""
         self._engine = open_engine(url, read_only=False, pool_size=1)
         self._on_broken = on_broken
+        self._on_commit = on_commit
         self._batches: queue.SimpleQueue[list[_Waiting]] = queue.SimpleQueue()
         """To the thread; an empty batch ends it."""
         self._waiting: list[_Waiting] = []
@@ -70,12 +79,17 @@ class Writer:
         """
         if self._closed:
             raise StoreUnavailableError("The control plane is shutting down; try again when it is back.")
-        if len(self._waiting) + self._committing >= MAX_WAITING:
+        if self.waiting_count >= MAX_WAITING:
             raise OverloadedError("Too many requests wait for the database; try again in a moment.")
         future: asyncio.Future[Result] = self._loop.create_future()
         self._waiting.append(_Waiting(change, item, future))
         self._gather()
         return await future
+
+    @property
+    def waiting_count(self) -> int:
+        """How many changes wait for a commit or are in one."""
+        return len(self._waiting) + self._committing
 
     async def close(self) -> None:
         """Commit what waits, then end the thread and close the connection."""
@@ -111,8 +125,10 @@ class Writer:
     def _run(self) -> None:
         with self._engine.connect() as connection:
             while batch := self._batches.get():
+                began = time.perf_counter()
                 outcomes = self._commit(connection, batch)
-                self._loop.call_soon_threadsafe(self._settle, batch, outcomes)
+                seconds = time.perf_counter() - began
+                self._loop.call_soon_threadsafe(self._settle, batch, outcomes, seconds)
 
     def _commit(self, connection: Connection, batch: list[_Waiting]) -> list[Any]:
         """Return one result or exception for each of the batch, after its commit or its failure."""
@@ -140,7 +156,9 @@ class Writer:
                     outcomes[position] = result
         return outcomes
 
-    def _settle(self, batch: list[_Waiting], outcomes: list[Any]) -> None:
+    def _settle(self, batch: list[_Waiting], outcomes: list[Any], seconds: float) -> None:
+        if self._on_commit is not None:
+            self._on_commit(len(batch), seconds)
         self._committing = 0
         if self._waiting:
             self._gather()

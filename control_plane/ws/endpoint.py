@@ -38,14 +38,18 @@ async def _serve(websocket: WebSocket) -> None:
         session, has_work = await _admit(websocket, plane)
     except RefusedError as refused:
         log.warning("agent_refused", status=refused.status, code=refused.code, address=_address(websocket))
+        plane.metrics.agent_refused(refused.code)
         await _refuse(websocket, refused)
         return
     except WebSocketDisconnect:
         return
+    plane.metrics.agent_connects.inc()
     plane.dispatcher.attach(session, has_work=has_work)
+    code = CloseCode.INTERNAL_ERROR.value
     try:
-        await _read(websocket, session, plane)
+        code = await _read(websocket, session, plane)
     finally:
+        plane.metrics.agent_disconnected(code)
         plane.dispatcher.detach(session)
         await plane.manager.disconnect(session)
 
@@ -90,16 +94,17 @@ async def _refuse(websocket: WebSocket, refused: RefusedError) -> None:
     note_refusal(websocket)
 
 
-async def _read(websocket: WebSocket, session: AgentSession, plane: ControlPlane) -> None:
-    """Hand on what the agent says until its socket ends."""
+async def _read(websocket: WebSocket, session: AgentSession, plane: ControlPlane) -> int:
+    """Hand on what the agent says until its socket ends; return the close code."""
     AgentSocket(websocket).listen(partial(_hear, session, plane), partial(results.admit_message, session))
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
-            log.debug("socket_ended", agent_id=session.agent_id, code=message.get("code"))
-            if message.get("code") == CloseCode.TOO_BIG:
+            ended = int(message.get("code", 1005))
+            log.debug("socket_ended", agent_id=session.agent_id, code=ended)
+            if ended == CloseCode.TOO_BIG:
                 results.lose_oversized(plane, session, oversized_start(websocket))
-            return
+            return ended
         try:
             _take(message, session, plane)
         except Exception as error:
@@ -108,7 +113,7 @@ async def _read(websocket: WebSocket, session: AgentSession, plane: ControlPlane
                 plane.cooldowns.start(session.identity.hostname)
             log.warning("agent_closed", agent_id=session.agent_id, code=code.value, reason=reason)
             await session.socket.close(code, reason)
-            return
+            return code.value
 
 
 def _take(message: Message, session: AgentSession, plane: ControlPlane) -> None:
@@ -126,7 +131,7 @@ def _hear(session: AgentSession, plane: ControlPlane, text: str) -> None:
     try:
         results.receive(plane, session, decode_response(text))
     except BadMessageError as error:
-        plane.recorder.counts["bad_message"] += 1
+        plane.metrics.bad_messages.inc()
         log.warning("bad_message", agent_id=session.agent_id, error=str(error)[:200])
 
 

@@ -80,7 +80,7 @@ def test_each_route_is_told_with_its_parameters_an_example_and_an_answer(route: 
     assert {(row[0], row[1]) for row in table("parameter", section)} == expected
     assert all(row[2] for row in table("parameter", section))
     assert re.search(r"^```sh\ncurl .*^```", section, re.MULTILINE | re.DOTALL)
-    assert re.search(r"^```(json|yaml)\n", section, re.MULTILINE)
+    assert re.search(r"^```(json|yaml|text)\n", section, re.MULTILINE)
 
 
 @pytest.mark.parametrize("route", sorted(OPERATIONS))
@@ -184,6 +184,9 @@ async def test_the_examples_can_be_pasted_into_a_shell(site: Site, agent: GoAgen
         assert status == 0, output
         if route.endswith("/compose"):
             assert output.startswith("services:"), route
+            continue
+        if route == "GET /metrics":
+            assert "instadeploy_agents_connected 1.0" in output
             continue
         answer = json.loads(output)
         assert "code" not in answer, output

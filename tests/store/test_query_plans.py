@@ -212,10 +212,11 @@ def test_a_page_of_jobs_is_flat_even_when_no_job_is_like_that(small: Probe, larg
     [
         lambda db: jobs.list_agent_jobs(db, 3),
         lambda db: jobs.list_overdue_jobs(db, NOW, PAGE),
+        jobs.count_queued,
         lambda db: jobs.get_job(db, f"{7:036}"),
         lambda db: jobs.get_compose_of_job(db, f"{7:036}"),
     ],
-    ids=["the agent's active jobs", "overdue jobs", "one job", "its Compose file"],
+    ids=["the agent's active jobs", "overdue jobs", "how many wait", "one job", "its Compose file"],
 )
 def test_what_the_dispatcher_and_the_clock_read_is_flat(
     small: Probe, large: Probe, query: Callable[[Session], object]

@@ -18,7 +18,7 @@ from control_plane.core.compose import folded_name
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import FailureReason, JobStatus
 from control_plane.store import agents
-from control_plane.store.answers import Outcome, record_answers
+from control_plane.store.answers import Outcome, Recorded, record_answers
 from control_plane.store.database import StorageBrokenError
 from control_plane.store.deployments import NewDeployment, accept_deployments
 from control_plane.store.jobs import Claim, NewJob, add_jobs, claim_jobs
@@ -128,13 +128,14 @@ def progress(job_id: str, logs: str = "", agent_id: int | None = 1, **changes: A
 
 async def record(store: Store, *answers: Answer) -> list[Outcome]:
     """Apply answers one commit after another."""
-    return [await store.write(record_answers, answer) for answer in answers]
+    return [(await store.write(record_answers, answer)).outcome for answer in answers]
 
 
 async def record_together(store: Store, *answers: Answer) -> Sequence[Outcome | Exception]:
     """Apply answers in one batch of one commit."""
-    return await store.write(_as_one_batch, answers)
+    recorded = await store.write(_as_one_batch, answers)
+    return [one.outcome if isinstance(one, Recorded) else one for one in recorded]
 
 
-def _as_one_batch(db: Any, batches: Sequence[Sequence[Answer]]) -> list[Sequence[Outcome | Exception] | Exception]:
+def _as_one_batch(db: Any, batches: Sequence[Sequence[Answer]]) -> list[Sequence[Recorded | Exception] | Exception]:
     return [record_answers(db, batch) for batch in batches]

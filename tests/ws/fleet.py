@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from control_plane.core.metrics import ANSWER_OUTCOMES
 from tests.support.app import AGENT_TOKEN, WEB, Answer, Site
 from tests.support.go_agent import GoAgent
 from tests.support.raw_socket import Header, RawSocket
@@ -18,8 +19,15 @@ class Fleet(Site):
 
     @property
     def counts(self) -> dict[str, int]:
-        """What the control plane has counted of answers, by what became of them."""
-        return dict(self.plane.recorder.counts)
+        """What the control plane has counted of answers, by what became of them; a duplicate is late, too."""
+        metrics = self.plane.metrics.registry
+        counts = {
+            outcome: int(metrics.get_sample_value("instadeploy_agent_answers_total", {"outcome": outcome}) or 0)
+            for outcome in ANSWER_OUTCOMES
+        }
+        counts["late"] += counts["duplicate"]
+        counts["bad_message"] = int(metrics.get_sample_value("instadeploy_agent_bad_messages_total") or 0)
+        return counts
 
     def go_agent(self, hostname: str = "host-1", **options: Any) -> GoAgent:
         """Return an agent that is not started."""
