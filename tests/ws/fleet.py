@@ -25,7 +25,7 @@ class Fleet(Site):
             outcome: int(metrics.get_sample_value("instadeploy_agent_answers_total", {"outcome": outcome}) or 0)
             for outcome in ANSWER_OUTCOMES
         }
-        counts["late"] += counts["duplicate"]
+        counts["late"] += counts.pop("duplicate")
         counts["bad_message"] = int(metrics.get_sample_value("instadeploy_agent_bad_messages_total") or 0)
         return counts
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from control_plane.fleet import recorder
-from control_plane.store.answers import Outcome, record_answers
+from control_plane.store.answers import Recorded, record_answers
 from control_plane.store.moves import Answer
 
 
-def record_anyones_answers(db: Connection, answers: Sequence[Answer]) -> list[Outcome | Exception]:
+def record_anyones_answers(db: Connection, answers: Sequence[Answer]) -> list[Recorded | Exception]:
     """Record answers as if the control plane itself gave them, which may end any job."""
     return record_answers(db, [replace(answer, agent_id=None) for answer in answers])
 
