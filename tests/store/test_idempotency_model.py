@@ -119,11 +119,11 @@ class Keys(RuleBasedStateMachine):
         answer = Answer(queued[0], None, JobStatus.FAILED, self.at, reason=FailureReason.CANCELED, only_unsent=True)
         item = KeyedAnswer(answer, KeyedRequest(key, body))
         try:
-            outcome: Any = self.run(self.store.write(record_keyed_answers, item))
+            recorded: Any = self.run(self.store.write(record_keyed_answers, item))
         except IdempotencyKeyReusedError:
             assert expected == "reused"
         else:
-            assert (outcome, expected in {"new", "full"}) == (Outcome.MOVED, True)
+            assert (recorded.outcome, expected in {"new", "full"}) == (Outcome.MOVED, True)
             self.model.records[key] = (body, queued[0], self.at)
             self.model.queued.remove(queued[0])
 
