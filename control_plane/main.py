@@ -31,7 +31,7 @@ from control_plane.core.metrics import Metrics
 from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.manager import ConnectionManager
 from control_plane.fleet.recorder import Recorder
-from control_plane.loops import acknowledgements, deadlines, presence
+from control_plane.loops import acknowledgements, deadlines, disk, presence
 from control_plane.loops.supervisor import Loop, Supervisor
 from control_plane.operations.context import ControlPlane, Limits
 from control_plane.operations.inbox import Inboxes
@@ -101,6 +101,7 @@ async def _lifespan(app: FastAPI, *, settings: Settings, secrets: Secrets) -> As
         [
             Loop("deadlines", deadlines.INTERVAL_SECONDS, partial(deadlines.run_once, plane)),
             Loop("acknowledgements", acknowledgements.INTERVAL_SECONDS, partial(acknowledgements.run_once, plane)),
+            Loop("disk", disk.INTERVAL_SECONDS, partial(disk.run_once, plane)),
             Loop("presence", presence.INTERVAL_SECONDS, partial(presence.run_once, plane)),
         ],
         asyncio.get_running_loop().time,

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import structlog
 
-from control_plane.core.errors import StorageFullError, UnavailableError
+from control_plane.core.errors import ControlPlaneError, StorageFullError, UnavailableError
 from control_plane.core.logs import cut_middle
 from control_plane.core.states import JOB_MOVES
 from control_plane.store.answers import join_logs
@@ -42,6 +42,7 @@ class Inboxes:
     def __init__(self, record: Callable[[Answer], Awaitable[object]]) -> None:
         self._record = record
         self._inboxes: dict[int, _Inbox] = {}
+        self._kept = 0
 
     def put(self, agent_id: int, answer: Answer) -> None:
         """Take an answer and store it soon. Never waits. Raises InboxFullError."""
@@ -78,17 +79,32 @@ class Inboxes:
         del self._inboxes[agent_id]
 
     async def _store(self, answer: Answer) -> None:
+        kept = False
         while True:
             try:
                 await self._record(answer)
             except (UnavailableError, StorageFullError) as error:
-                log.warning("answer_kept", job_id=answer.job_id, error=error.detail)
+                if not kept:
+                    kept = True
+                    self._keep(error)
                 await asyncio.sleep(RETRY_SECONDS)
+                continue
             except Exception:
                 log.exception("answer_lost", job_id=answer.job_id)
-                return
-            else:
-                return
+            if kept:
+                self._let_go()
+            return
+
+    def _keep(self, error: ControlPlaneError) -> None:
+        """Count an answer that the store does not take now. One line for all: a full disk may hold the log as well."""
+        if not self._kept:
+            log.warning("answers_kept", error=error.detail)
+        self._kept += 1
+
+    def _let_go(self) -> None:
+        self._kept -= 1
+        if not self._kept:
+            log.info("kept_answers_stored")
 
 
 def _size(answer: Answer) -> int:

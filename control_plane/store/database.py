@@ -9,15 +9,17 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import structlog
 from sqlalchemy import ColumnElement, Connection, Engine, TableValuedAlias, bindparam, event, func, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, create_engine
 
-from control_plane.core.errors import ControlPlaneError, StorageFullError, StoreUnavailableError
+from control_plane.core.errors import ControlPlaneError, StoreUnavailableError
+from control_plane.store.disk import disk_full
 
 READERS = 4
 BUSY_TIMEOUT_SECONDS = 5
@@ -69,6 +71,11 @@ def open_engine(url: str, *, read_only: bool, pool_size: int) -> Engine:
     return engine
 
 
+def database_file(url: str) -> Path:
+    """Return the database's file, absolute: a form that means the same wherever an operator reads it."""
+    return Path(make_url(url).database or "").resolve()
+
+
 def next_ids(db: Connection, table: str, count: int) -> range:
     """Return `count` fresh, never used ids of `table`, for the writer's open transaction.
 
@@ -96,16 +103,19 @@ def each_pair(parameter: str) -> Pairs:
 
 
 def translate_error(error: Exception) -> Exception:
-    """Turn a database error into one that users can meet, or into StorageBrokenError where nothing may go on."""
-    if not isinstance(error, DBAPIError) or error.orig is None:
+    """Return a new error that users can meet, or StorageBrokenError where nothing may go on; others as they are."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    if not isinstance(original, sqlite3.Error):
         return error
-    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    extended = getattr(original, "sqlite_errorcode", 0)
+    code = extended & 0xFF
+    if code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_SHMSIZE:
+        # The second is what SQLite says when there is no room for the WAL's index.
+        return disk_full()
     if code in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         # After a failed fsync SQLite goes on acknowledging what may not be on the disk.
-        return StorageBrokenError(str(error.orig))
-    if code == sqlite3.SQLITE_FULL:
-        return StorageFullError("The control plane's disk is full; nothing was stored. Free some space and try again.")
-    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} or isinstance(error, OperationalError):
+        return StorageBrokenError(str(original))
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} or isinstance(original, sqlite3.OperationalError):
         return StoreUnavailableError("The control plane's database does not answer; try again in a few seconds.")
     return error
 
@@ -113,8 +123,10 @@ def translate_error(error: Exception) -> Exception:
 class Reader:
     """Runs queries in a few threads, each with a session of its own for just that query."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, on_broken: Callable[[StorageBrokenError], None]) -> None:
+        """Open nothing yet. `on_broken` is called in a reader's thread when the disk has failed."""
         self._engine = open_engine(url, read_only=True, pool_size=READERS)
+        self._on_broken = on_broken
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="store-read")
 
     async def read(self, query: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -132,7 +144,10 @@ class Reader:
         except ControlPlaneError:
             raise
         except Exception as error:
-            raise translate_error(error) from error
+            told = translate_error(error)
+            if isinstance(told, StorageBrokenError):
+                self._on_broken(told)
+            raise told from error
 
     def close(self) -> None:
         """End the threads and close their connections."""

@@ -15,6 +15,7 @@ from control_plane.core.protocol import CommandType
 from control_plane.core.states import DeploymentStatus, JobStatus
 from control_plane.store.bulk import Bulk
 from control_plane.store.database import each_pair, next_ids
+from control_plane.store.disk import new_work
 from control_plane.store.events import NewEvent, record_events
 from control_plane.store.history import Wanted, newest
 from control_plane.store.idempotency import KeyedRequest, judge_requests, keep_answers, share_a_key
@@ -87,6 +88,7 @@ _PLACE = Bulk(
 )
 
 
+@new_work
 def accept_deployments(db: Connection, items: Sequence[NewDeployment]) -> list[int | Exception]:
     """Store deployments and their jobs; returns each one's id.
 

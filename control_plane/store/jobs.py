@@ -15,6 +15,7 @@ from control_plane.core.protocol import CommandType
 from control_plane.core.states import ACTIVE_JOB_STATUSES, JobStatus
 from control_plane.store.bulk import Bulk
 from control_plane.store.deployments import count_unsent, queue_full
+from control_plane.store.disk import new_work
 from control_plane.store.events import NewEvent, record_events
 from control_plane.store.history import Wanted, newest
 from control_plane.store.idempotency import KeyedRequest, judge_requests, keep_answers, share_a_key
@@ -115,6 +116,7 @@ _UNCLAIM = Bulk(
 )
 
 
+@new_work
 def add_jobs(db: Connection, items: Sequence[NewJob]) -> list[str | Exception]:
     """Store jobs and return their ids.
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sqlite3
 from pathlib import Path
 
 from alembic import command
@@ -9,11 +10,11 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError
 
+from control_plane.core.errors import StorageFullError
 from control_plane.core.startup import StartupError
-from control_plane.store.database import open_engine
+from control_plane.store.database import database_file, open_engine, translate_error
 
 SCRIPTS = Path(__file__).parent / "migrations"
 
@@ -33,8 +34,10 @@ def migrate(url: str) -> None:
             config.set_main_option("script_location", str(SCRIPTS))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-    except DatabaseError as error:
-        raise StartupError(f"The database {_place(url)} cannot be opened: {error.orig}.") from error
+    except (DatabaseError, sqlite3.Error) as error:
+        full = isinstance(translate_error(error), StorageFullError)
+        why = "the disk is full: make some room" if full else getattr(error, "orig", error)
+        raise StartupError(f"The database {database_file(url)} cannot be opened: {why}.") from error
     finally:
         engine.dispose()
 
@@ -47,12 +50,7 @@ def current_revision(connection: Connection) -> str | None:
 def _create_private(url: str) -> None:
     """Make a missing database file for this user alone: Compose files may hold passwords. SQLite's others follow it."""
     with contextlib.suppress(OSError):  # it is there; or it cannot be made, which opening it will say better
-        os.close(os.open(_place(url), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-
-
-def _place(url: str) -> str:
-    """Return where the database is in a form that means the same wherever the operator reads it."""
-    return str(Path(make_url(url).database or "").resolve())
+        os.close(os.open(database_file(url), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _refuse_newer(connection: Connection, url: str) -> None:
@@ -62,6 +60,6 @@ def _refuse_newer(connection: Connection, url: str) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if revision is not None and revision not in known:
         raise StartupError(
-            f"The database {_place(url)} was written by a newer control plane (schema revision {revision}): "
+            f"The database {database_file(url)} was written by a newer control plane (schema revision {revision}): "
             "install that version again, or restore a backup made with this one."
         )

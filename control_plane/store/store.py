@@ -6,7 +6,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlmodel import Session
 
-from control_plane.store.database import Reader, StorageBrokenError
+from control_plane.store.database import Reader, StorageBrokenError, database_file
+from control_plane.store.disk import Disk
 from control_plane.store.migrate import migrate
 from control_plane.store.writer import Change, OnCommit, Writer
 
@@ -32,9 +33,12 @@ class Store:
 
         Raises StartupError if the database cannot be used.
         """
+        self._disk = Disk(database_file(url))
+        self._on_broken = on_broken
         migrate(url)
-        self._reader = Reader(url)
-        self._writer = Writer(url, on_broken, loop, on_commit)
+        self._reader = Reader(url, on_broken)
+        self._writer = Writer(url, on_broken, loop, self._disk, on_commit)
+        self._disk.adopt_files()
 
     async def read(self, query: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a query in a thread; see Reader.read."""
@@ -48,6 +52,15 @@ class Store:
     def waiting_count(self) -> int:
         """How many changes wait for a commit or are in one."""
         return self._writer.waiting_count
+
+    async def look_at_disk(self) -> None:
+        """See to the room that is kept on the disk, and to the files being there. Called once a second.
+
+        Ends the process, as a failing disk does, when the files were taken away: what is stored would be in none.
+        """
+        if await asyncio.to_thread(self._disk.is_replaced):
+            self._on_broken(StorageBrokenError("its files were deleted or replaced"))
+        await asyncio.to_thread(self._disk.keep_reserve)
 
     async def close(self) -> None:
         """Commit what waits and close everything, readers first: the last connection tidies the WAL."""

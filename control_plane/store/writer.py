@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 import structlog
 from sqlalchemy import Connection
 
-from control_plane.core.errors import OverloadedError, StoreUnavailableError
+from control_plane.core.errors import OverloadedError, StorageFullError, StoreUnavailableError
 from control_plane.store.database import StorageBrokenError, open_engine, translate_error
+from control_plane.store.disk import Disk, disk_full, is_new_work
 
 MAX_WAITING = 20_000
 """Changes that may wait for a commit: seconds of work, so that callers are refused rather than kept for minutes."""
@@ -54,11 +55,14 @@ class Writer:
         url: str,
         on_broken: Callable[[StorageBrokenError], None],
         loop: asyncio.AbstractEventLoop,
+        disk: Disk,
         on_commit: OnCommit | None = None,
     ) -> None:
         """Open the connection. `on_broken` is called, once, in the writer's thread when the disk has failed."""
         self._engine = open_engine(url, read_only=False, pool_size=1)
+        self._connection = self._engine.connect()
         self._on_broken = on_broken
+        self._disk = disk
         self._on_commit = on_commit
         self._batches: queue.SimpleQueue[list[_Waiting]] = queue.SimpleQueue()
         """To the thread; an empty batch ends it."""
@@ -81,6 +85,8 @@ class Writer:
             raise StoreUnavailableError("The control plane is shutting down; try again when it is back.")
         if self.waiting_count >= MAX_WAITING:
             raise OverloadedError("Too many requests wait for the database; try again in a moment.")
+        if self._disk.is_full and is_new_work(change):
+            raise disk_full()
         future: asyncio.Future[Result] = self._loop.create_future()
         self._waiting.append(_Waiting(change, item, future))
         self._gather()
@@ -123,35 +129,56 @@ class Writer:
         self._batches.put(batch)
 
     def _run(self) -> None:
-        with self._engine.connect() as connection:
+        with self._connection:
             while batch := self._batches.get():
                 began = time.perf_counter()
-                outcomes = self._commit(connection, batch)
+                outcomes = self._commit(batch)
                 seconds = time.perf_counter() - began
                 self._loop.call_soon_threadsafe(self._settle, batch, outcomes, seconds)
 
-    def _commit(self, connection: Connection, batch: list[_Waiting]) -> list[Any]:
+    def _commit(self, batch: list[_Waiting]) -> list[Any]:
         """Return one result or exception for each of the batch, after its commit or its failure."""
         try:
-            return self._commit_together(connection, batch)
+            return self._commit_together(batch)
         except Exception as error:
-            if isinstance(broken := translate_error(error), StorageBrokenError):
-                self._on_broken(broken)
-                return [broken] * len(batch)
-            if len(batch) == 1 or isinstance(broken, StoreUnavailableError):
-                return [broken] * len(batch)
+            cause = error
+        told = translate_error(cause)
+        if isinstance(told, StorageBrokenError):
+            self._on_broken(told)
+        elif isinstance(told, StorageFullError):
+            return self._commit_what_fits(batch)
+        elif len(batch) > 1 and not isinstance(told, StoreUnavailableError):
             # Correct and slow: whatever makes this frequent is a bug of a change, and must be seen.
-            log.warning("batch_done_one_by_one", size=len(batch), cause=type(error).__name__)
-        return [outcome for waiting in batch for outcome in self._commit(connection, [waiting])]
+            log.warning("batch_done_one_by_one", size=len(batch), cause=type(cause).__name__)
+            return [outcome for waiting in batch for outcome in self._commit([waiting])]
+        # To each an error of its own: every caller that raises it adds its traceback.
+        return [translate_error(cause) for _ in batch]
 
-    def _commit_together(self, connection: Connection, batch: list[_Waiting]) -> list[Any]:
+    def _commit_what_fits(self, batch: list[_Waiting]) -> list[Any]:
+        """Commit a batch without the new work in it, for which the disk has no room, on what the reserve gives."""
+        self._disk.run_short()
+        under_way = [waiting for waiting in batch if not is_new_work(waiting.change)]
+        if len(under_way) < len(batch):
+            outcomes = iter(self._commit(under_way) if under_way else ())
+            return [disk_full() if is_new_work(waiting.change) else next(outcomes) for waiting in batch]
+        if self._disk.give_back():
+            return self._commit(batch)
+        stored: list[Any] = []
+        for waiting in batch if len(batch) > 1 else ():
+            [outcome] = self._commit([waiting])
+            if isinstance(outcome, StorageFullError):
+                break  # to try each of thousands that come again twice a second would keep a core busy
+            stored.append(outcome)
+        return [*stored, *(disk_full() for _ in batch[len(stored) :])]
+
+    def _commit_together(self, batch: list[_Waiting]) -> list[Any]:
         groups: dict[Change[Any, Any], list[int]] = {}
         for position, waiting in enumerate(batch):
             groups.setdefault(waiting.change, []).append(position)
         outcomes: list[Any] = [None] * len(batch)
-        with connection.begin():
+        with self._connection.begin():
             for change, positions in groups.items():
-                results = change(connection, [batch[position].item for position in positions])
+                results = change(self._connection, [batch[position].item for position in positions])
                 for position, result in zip(positions, results, strict=True):
                     outcomes[position] = result
         return outcomes
@@ -160,6 +187,10 @@ class Writer:
         if self._on_commit is not None:
             self._on_commit(len(batch), seconds)
         self._committing = 0
+        if isinstance(outcomes[-1], StoreUnavailableError):
+            # The database was asked for as long as a caller may wait: the next in line would wait that long again.
+            batch, self._waiting = batch + self._waiting, []
+            outcomes += [StoreUnavailableError(outcomes[-1].detail) for _ in batch[len(outcomes) :]]
         if self._waiting:
             self._gather()
         else:

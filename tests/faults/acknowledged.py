@@ -49,6 +49,7 @@ class Callers:
         self._count = count
         self._tasks: list[asyncio.Task[None]] = []
         self._answered = asyncio.Event()
+        self._ending = False
 
     async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._call()) for _ in range(self._count)]
@@ -57,8 +58,7 @@ class Callers:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._tasks:
-            task.cancel()
+        self._ending = True
         ended = await asyncio.gather(*self._tasks, return_exceptions=True)
         for outcome in ended:
             if isinstance(outcome, Exception):
@@ -76,7 +76,7 @@ class Callers:
         async with self._server.client() as client:
             # The end of a server is what these tests are about: what it did not answer, nobody was told.
             with contextlib.suppress(httpx.TransportError):
-                while True:
+                while not self._ending:
                     await self._deploy(client)
 
     async def _deploy(self, client: httpx.AsyncClient) -> None:

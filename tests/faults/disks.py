@@ -4,6 +4,7 @@ Mounted for one test and gone afterwards. Needs root.
 """
 
 import contextlib
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -19,12 +20,17 @@ class Disk:
 
     path: Path
 
-    def fill(self, *, leave_bytes: int = 0) -> None:
-        """Take all room but so much of it, at once, as another program does."""
-        ballast = self.path / "ballast"
-        with ballast.open("ab") as file:
-            while (room := self._free() - leave_bytes) > 0:
-                os.posix_fallocate(file.fileno(), ballast.stat().st_size, room)
+    def fill(self) -> None:
+        """Take all room there is, at once, as another program does; others may write meanwhile."""
+        with (self.path / "ballast").open("ab") as file:
+            piece = self._free()
+            while piece >= os.sysconf("SC_PAGESIZE"):
+                try:
+                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), piece)
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+                    piece //= 2
 
     def clear(self) -> None:
         """Give the room back."""

@@ -16,6 +16,7 @@ from control_plane.core.errors import OverloadedError, StorageFullError, StoreUn
 from control_plane.store import database as database_module
 from control_plane.store import writer as writer_module
 from control_plane.store.database import StorageBrokenError, open_engine, translate_error
+from control_plane.store.disk import Disk
 from control_plane.store.writer import MAX_BATCH, Writer
 from tests.support.store import sql
 
@@ -65,7 +66,7 @@ def _open(path: Path) -> Writer:
     def broken(error: StorageBrokenError) -> None:
         raise AssertionError(error)
 
-    return Writer(f"sqlite:///{path}", broken, asyncio.get_running_loop())
+    return Writer(f"sqlite:///{path}", broken, asyncio.get_running_loop(), Disk(path))
 
 
 async def _hold(writer: Writer, change: Batches) -> asyncio.Task[str]:
@@ -270,7 +271,7 @@ async def test_what_does_not_fit_any_more_fails_and_what_fits_is_stored(path: Pa
 async def test_a_failing_disk_ends_it_all_before_anything_false_is_acknowledged(tmp_path: Path) -> None:
     path = _with_table(tmp_path / "notes.db")
     told: list[StorageBrokenError] = []
-    writer = Writer(f"sqlite:///{path}", told.append, asyncio.get_running_loop())
+    writer = Writer(f"sqlite:///{path}", told.append, asyncio.get_running_loop(), Disk(path))
     await writer.write(Batches(), "before")
     sql(path, "PRAGMA wal_checkpoint(TRUNCATE)")
     with path.open("r+b") as file:

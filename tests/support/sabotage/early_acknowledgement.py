@@ -17,7 +17,7 @@ def apply() -> None:
     """Settle each change of a batch as soon as its statements have run."""
     commit_together = Writer._commit_together
 
-    def tell_then_commit(self: Writer, connection: Connection, batch: list[_Waiting]) -> list[Any]:
+    def tell_then_commit(self: Writer, batch: list[_Waiting]) -> list[Any]:
         futures = {id(waiting.item): waiting.future for waiting in batch}
 
         def telling(change: Change[Any, Any]) -> Change[Any, Any]:
@@ -32,6 +32,6 @@ def apply() -> None:
             return change_and_tell
 
         tellers = {waiting.change: telling(waiting.change) for waiting in batch}
-        return commit_together(self, connection, [replace(one, change=tellers[one.change]) for one in batch])
+        return commit_together(self, [replace(one, change=tellers[one.change]) for one in batch])
 
     Writer._commit_together = tell_then_commit  # type: ignore[method-assign]
