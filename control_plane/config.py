@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     queue_timeout_seconds: int = Field(default=DAY_SECONDS, ge=1, le=30 * DAY_SECONDS)
     max_queued_jobs_per_agent: int = Field(default=1000, ge=1, le=1_000_000)
     max_body_bytes: int = Field(default=1024 * 1024, ge=1024, le=64 * 1024 * 1024)
-    agent_ping_interval_seconds: PingSeconds = 15
+    agent_ping_interval_seconds: PingSeconds = 13
     agent_ping_timeout_seconds: PingSeconds = 10
     shutdown_grace_seconds: int = Field(default=30, ge=0, le=600)
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()

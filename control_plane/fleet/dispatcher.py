@@ -6,15 +6,15 @@ agent connects. A send is counted in the store before anything is written, so th
 
 import asyncio
 import math
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from control_plane.core.compose import to_wire
 from control_plane.core.errors import ControlPlaneError
-from control_plane.core.protocol import CommandType, encode_command
 from control_plane.core.states import FailureReason, JobStatus
+from control_plane.fleet.encoding import encode_job
 from control_plane.fleet.lane import Lane, Waiting
 from control_plane.fleet.reconcile import MAX_SENDS, Verdict, judge
 from control_plane.fleet.recorder import Recorder
@@ -94,7 +94,7 @@ class Dispatcher:
         """Take the lane of an agent that could be sent `job` at once; None when the job must wait its turn.
 
         Saves the usual job a commit: it is stored as sent, and its send counted, with all that belongs to it.
-        A reservation must end in `send_reserved` or `release`.
+        A reservation must end in `send_reserved`, `release` or `withdraw`.
         """
         agent = self._find(agent_id)
         if agent is None or agent.task is not None or self._closing or not agent.lane.is_open_for(job):
@@ -106,25 +106,36 @@ class Dispatcher:
 
     async def send_reserved(self, reservation: Reservation, source: bytes | None = None) -> None:
         """Send a reserved job that is stored as sent. Does not wait for an agent that does not read."""
-        sending = self._send_stored(reservation, source)
-        if reservation.agent.session.socket.writable:
+        agent = reservation.agent
+        sending = self._try(agent, self._send_stored(agent, reservation.job, source))
+        if agent.session.socket.writable:
             await sending
             return
-        task = asyncio.create_task(sending, name=f"late-send-{reservation.agent.session.agent_id}")
-        self._late.add(task)
-        task.add_done_callback(self._late.discard)
+        self._do_later(agent, sending)
 
-    async def _send_stored(self, reservation: Reservation, source: bytes | None) -> None:
-        agent, job = reservation.agent, reservation.job
-        try:
-            await self._write(agent, job, await self._encode(Waiting(job, source)))
-        except ControlPlaneError as error:
-            # The job is stored, and its caller must hear so: it is judged when the agent connects again.
-            self._complain(agent, error)
+    async def _send_stored(self, agent: _Agent, job: AgentJob, source: bytes | None) -> None:
+        await self._write(agent, job, await encode_job(self._store, Waiting(job, source)))
 
     def release(self, reservation: Reservation) -> None:
         """Give a lane back whose job was not stored."""
         self.over(reservation.job.id)
+
+    def withdraw(self, reservation: Reservation) -> None:
+        """Give a lane back whose job may be stored as sent by now, and was not sent: if so, it is queued again."""
+        agent = reservation.agent
+        self._do_later(agent, self._try(agent, self._take_back(agent, reservation.job)))
+
+    async def _try(self, agent: _Agent, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except ControlPlaneError as error:
+            # The job is stored, and its caller must hear so: it is judged when the agent connects again.
+            self._complain(agent, error)
+
+    def _do_later(self, agent: _Agent, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work, name=f"late-{agent.session.agent_id}")
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
 
     def offer(self, agent_id: int, job: AgentJob, source: bytes | None = None) -> None:
         """Send a committed job when its turn comes. `source`: the Compose file of a deploy, if at hand."""
@@ -238,7 +249,7 @@ class Dispatcher:
             reason = f"The command could not be sent in {MAX_SENDS} attempts; the agent's connection kept breaking."
             await self._fail(job, FailureReason.DISPATCH_FAILED, reason)
             return
-        text = await self._encode(waiting)
+        text = await encode_job(self._store, waiting)
         try:
             await self._store.write(jobs.claim_jobs, _claim(job, session))
         except NotMovedError:
@@ -274,18 +285,6 @@ class Dispatcher:
             current.lane.over(job.id)
             current.must_read = True
             self._run(current)
-
-    async def _encode(self, waiting: Waiting) -> str:
-        job = waiting.job
-        payload: dict[str, str] = {}
-        if job.kind is not CommandType.HEALTH_CHECK:
-            payload["project_name"] = job.project_name or ""
-        if job.kind is CommandType.DEPLOY_COMPOSE:
-            source = waiting.source
-            if source is None:
-                source = await self._store.read(jobs.get_compose_of_job, job.id)
-            payload["compose_file_base64"] = to_wire(source)
-        return encode_command(job.id, job.kind, payload)
 
     async def _fail(self, job: AgentJob, reason: FailureReason, error: str) -> None:
         answer = Answer(job.id, None, JobStatus.FAILED, datetime.now(UTC), reason=reason, error=error)

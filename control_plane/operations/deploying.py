@@ -76,6 +76,11 @@ async def _store(
         sent_to = reservation.instance if reservation else None
         new = _new_deployment(plane, job, file, agent_id, sent_to, request)
         deployment_id = await plane.store.write(accept_deployments, new)
+    except asyncio.CancelledError:
+        # The request is given up, but the writer has the deploy: what gets stored must not wait for a lost send.
+        if reservation is not None:
+            plane.dispatcher.withdraw(reservation)
+        raise
     except BaseException:
         if reservation is not None:
             plane.dispatcher.release(reservation)

@@ -6,7 +6,7 @@ a test has a project of its own, so that a count by project is a count by job.
 
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -36,13 +36,13 @@ class Host(Protocol):
 class PythonHost:
     """`agent` is a process, and `docker` what it runs."""
 
-    def __init__(self, directory: Path, hostname: str, url: str, token: str) -> None:
+    def __init__(self, directory: Path, hostname: str, url: str, token: str, wrapper: Sequence[str]) -> None:
         self.hostname = hostname
         self.directory = directory / hostname
         self.docker = StandInDocker(self.directory / "docker")
         self.gate = self.docker.fifo("gate")
         self.docker.on("up", f'case "$(basename "$PWD")" in {HELD}*) read go < {self.gate.path};; esac')
-        self.agent = AgentProcess(url, str(self.docker.path), self.directory)
+        self.agent = AgentProcess(url, str(self.docker.path), self.directory, wrapper=wrapper)
         self.agent.extra_environ = {"AGENT_HOSTNAME": hostname, "AGENT_SECRET_TOKEN": token}
 
     def runs(self) -> Counter[str]:
@@ -72,10 +72,10 @@ class GoHostWithAgent:
 
 @contextlib.asynccontextmanager
 async def python_host(
-    directory: Path, server: ServerProcess, hostname: str = "python-1", *, url: str = ""
+    directory: Path, server: ServerProcess, hostname: str = "python-1", *, url: str = "", wrapper: Sequence[str] = ()
 ) -> AsyncIterator[PythonHost]:
-    """Yield a host whose agent was just started; `url` is where it dials, by default the server's own."""
-    host = PythonHost(directory, hostname, url or server.ws_url, server.agent_token)
+    """Yield a host whose agent was just started, by `wrapper`; it dials `url`, by default the server's own."""
+    host = PythonHost(directory, hostname, url or server.ws_url, server.agent_token, wrapper)
     try:
         await host.agent.start()
         yield host

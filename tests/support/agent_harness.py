@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +22,14 @@ TOKEN = "a-token-that-must-not-leak"
 
 
 class AgentProcess:
-    """`python -m agent` with an environment of its own; its stderr is kept in a file."""
+    """`python -m agent` with an environment of its own; its stderr is kept in a file.
 
-    def __init__(self, url: str, path: str, directory: Path) -> None:
+    `wrapper` is a command to start it by, such as `ip netns exec NAME`.
+    """
+
+    def __init__(self, url: str, path: str, directory: Path, *, wrapper: Sequence[str] = ()) -> None:
         self.url = url
+        self.wrapper = wrapper
         self.directory = directory
         self.projects = directory / "projects"
         self.extra_environ: dict[str, str] = {}
@@ -46,6 +50,7 @@ class AgentProcess:
         }
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
+                *self.wrapper,
                 sys.executable,
                 "-m",
                 "agent",

@@ -1,0 +1,21 @@
+"""Encoding: what a job becomes on the wire. The dispatcher calls it before it counts a send."""
+
+from control_plane.core.compose import to_wire
+from control_plane.core.protocol import CommandType, encode_command
+from control_plane.fleet.lane import Waiting
+from control_plane.store import jobs
+from control_plane.store.store import Store
+
+
+async def encode_job(store: Store, waiting: Waiting) -> str:
+    """Return the command of a job. Its Compose file is read from the store unless it is at hand."""
+    job = waiting.job
+    payload: dict[str, str] = {}
+    if job.kind is not CommandType.HEALTH_CHECK:
+        payload["project_name"] = job.project_name or ""
+    if job.kind is CommandType.DEPLOY_COMPOSE:
+        source = waiting.source
+        if source is None:
+            source = await store.read(jobs.get_compose_of_job, job.id)
+        payload["compose_file_base64"] = to_wire(source)
+    return encode_command(job.id, job.kind, payload)
