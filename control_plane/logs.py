@@ -14,6 +14,8 @@ from structlog.types import EventDict, Processor, WrappedLogger
 
 _SECRET_KEYS = frozenset({"agent_secret_token", "api_token", "authorization", "password", "secret", "token"})
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_ESCAPES |= {code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+"""C0 and C1; Unicode's line ends, and what turns the direction of text and so shows another line than is there."""
 _SAID_ALREADY = frozenset(
     {"Application startup failed. Exiting.", "Context impl %s.", "Will assume %s DDL."}  # uvicorn, alembic
 )
@@ -61,7 +63,9 @@ def _rendering(log_format: Literal["console", "json"]) -> list[Processor]:
     if log_format == "json":
         # JSON in ASCII escapes every control character by itself.
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=True)]
-    return [_one_line, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    colors = sys.stderr.isatty()
+    renderer = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+    return [structlog.processors.format_exc_info, _one_line, renderer]
 
 
 def _is_worth_saying(record: logging.LogRecord) -> bool:
@@ -77,5 +81,12 @@ def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict
 
 
 def _one_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Escape control characters: a name from outside must neither end a line nor drive a terminal."""
-    return {key: value.translate(_ESCAPES) if isinstance(value, str) else value for key, value in event.items()}
+    """Escape control characters: a name from outside must neither end a line nor drive a terminal.
+
+    A traceback keeps its lines, each behind a bar that no event begins with.
+    """
+    traceback = event.pop("exception", None)
+    cleaned = {key: value.translate(_ESCAPES) if isinstance(value, str) else value for key, value in event.items()}
+    if isinstance(traceback, str):
+        cleaned["exception"] = "\n".join(f"  | {line.translate(_ESCAPES)}" for line in traceback.split("\n"))
+    return cleaned

@@ -11,7 +11,7 @@ import structlog
 
 from control_plane.logs import configure_logging
 
-FORGED = 'x\n{"event": "forged"}\r\x1b[2J\x9b31m\u0085end'
+FORGED = 'x\n{"event": "forged"}\r\x1b[2J\x9b31m\u0085\u2028\u202eend'
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +55,20 @@ def test_a_traceback_stays_in_its_events_line(capsys: pytest.CaptureFixture[str]
         logging.getLogger("library").exception("library failed")
     lines = capsys.readouterr().err.splitlines()
     assert ["RuntimeError: boom" in json.loads(line)["exception"] for line in lines] == [True, True]
+
+
+def test_an_error_with_hostile_words_cannot_forge_a_line_of_the_console(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("console", "INFO")
+    try:
+        raise RuntimeError(FORGED)
+    except RuntimeError:
+        structlog.get_logger("control_plane.loops").exception("loop failed")
+        logging.getLogger("library").exception("library failed")
+    lines = capsys.readouterr().err.splitlines()
+    assert all(line.isprintable() for line in lines)
+    events = [line for line in lines if not line.startswith("  | ")]
+    assert [("loop failed" in line, "library failed" in line) for line in events] == [(True, False), (False, True)]
+    assert any("forged" in line for line in lines)
 
 
 @pytest.mark.parametrize("key", ["token", "authorization", "api_token", "agent_secret_token", "secret"])

@@ -1,0 +1,26 @@
+"""What a developer in a hurry would add: a debug line with what is deployed, and one with what an agent said."""
+
+from typing import Any
+
+import structlog
+
+from control_plane.core.protocol import decode_response
+from control_plane.operations import deploying
+from control_plane.ws import endpoint
+
+
+def apply() -> None:
+    """Log each Compose file and each message."""
+    log = structlog.get_logger("control_plane.hurry")
+    read_compose = deploying.read_compose
+
+    def read_and_log(source: bytes, project_name: str) -> Any:
+        log.debug("deploying", file=source.decode("utf-8", "replace"))
+        return read_compose(source, project_name)
+
+    def decode_and_log(text: str) -> Any:
+        log.debug("heard", text=text)
+        return decode_response(text)
+
+    deploying.read_compose = read_and_log  # type: ignore[attr-defined]
+    endpoint.decode_response = decode_and_log  # type: ignore[attr-defined]
