@@ -13,4 +13,4 @@ def apply() -> None:
             return f'{{"event": "listening", "url": "{event["url"]}"}}'
         return " ".join(f"{key}={value}" for key, value in event.items())
 
-    logs._rendering = lambda log_format: [render]  # type: ignore[assignment]
+    logs._rendering = lambda log_format: [render]

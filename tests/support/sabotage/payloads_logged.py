@@ -4,6 +4,7 @@ from typing import Any
 
 import structlog
 
+from control_plane.core.compose import read_compose
 from control_plane.core.protocol import decode_response
 from control_plane.operations import deploying
 from control_plane.ws import endpoint
@@ -12,7 +13,6 @@ from control_plane.ws import endpoint
 def apply() -> None:
     """Log each Compose file and each message."""
     log = structlog.get_logger("control_plane.hurry")
-    read_compose = deploying.read_compose
 
     def read_and_log(source: bytes, project_name: str) -> Any:
         log.debug("deploying", file=source.decode("utf-8", "replace"))
