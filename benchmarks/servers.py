@@ -37,9 +37,9 @@ class Server:
     process: psutil.Process
 
     def cpu_seconds(self) -> float:
-        """Return user and system time spent so far."""
-        times = self.process.cpu_times()
-        return times.user + times.system
+        """Return user and system time spent so far, by the program and the processes that it has started."""
+        spent = [process.cpu_times() for process in (self.process, *self.process.children())]
+        return sum(times.user + times.system for times in spent)
 
     def resident_bytes(self) -> int:
         """Return the memory that is resident now."""

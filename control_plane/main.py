@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -25,6 +25,8 @@ from control_plane.api.edge import edged, install_edge
 from control_plane.api.problem_types import all_problems
 from control_plane.api.shortcuts import AppWithShortcuts
 from control_plane.bus.memory import MemoryBus
+from control_plane.checking.base import Checker
+from control_plane.checking.threads import ThreadChecker
 from control_plane.config import Settings
 from control_plane.core import protocol
 from control_plane.core.metrics import Metrics
@@ -52,13 +54,15 @@ Press **Authorize** and give your API token; then every route below can be tried
 """
 
 
-def create_app(settings: Settings, secrets: Secrets) -> FastAPI:
+def create_app(
+    settings: Settings, secrets: Secrets, *, start_checker: Callable[[], Checker] = ThreadChecker
+) -> FastAPI:
     """Return the app for these settings. Its lifespan opens the database and raises StartupError if it cannot."""
     app = AppWithShortcuts(
         title="InstaDeploy control plane",
         description=DESCRIPTION,
         version=__version__,
-        lifespan=partial(_lifespan, settings=settings, secrets=secrets),
+        lifespan=partial(_lifespan, settings=settings, secrets=secrets, start_checker=start_checker),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # clients do not follow them with a body, and would be told nothing
@@ -94,8 +98,10 @@ def create_app(settings: Settings, secrets: Secrets) -> FastAPI:
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI, *, settings: Settings, secrets: Secrets) -> AsyncIterator[None]:
-    plane = await _open(settings, app.state.metrics)
+async def _lifespan(
+    app: FastAPI, *, settings: Settings, secrets: Secrets, start_checker: Callable[[], Checker]
+) -> AsyncIterator[None]:
+    plane = await _open(settings, app.state.metrics, start_checker)
     await note_start(plane.store, __version__, visible_settings(settings), secret_settings(settings, secrets))
     supervisor = Supervisor(
         [
@@ -117,7 +123,7 @@ async def _lifespan(app: FastAPI, *, settings: Settings, secrets: Secrets) -> As
         await _close(plane)
 
 
-async def _open(settings: Settings, metrics: Metrics) -> ControlPlane:
+async def _open(settings: Settings, metrics: Metrics, start_checker: Callable[[], Checker]) -> ControlPlane:
     loop = asyncio.get_running_loop()
     store = await asyncio.to_thread(Store, settings.database_url, _end_process, loop, metrics.committed)
     bus = MemoryBus()
@@ -129,6 +135,7 @@ async def _open(settings: Settings, metrics: Metrics) -> ControlPlane:
         dispatcher=Dispatcher(store, recorder),
         recorder=recorder,
         inboxes=Inboxes(recorder.record),
+        checker=start_checker(),
         metrics=metrics,
         limits=Limits(
             deploy_seconds=settings.deploy_timeout_seconds,
@@ -143,7 +150,7 @@ async def _open(settings: Settings, metrics: Metrics) -> ControlPlane:
 async def _close(plane: ControlPlane) -> None:
     await plane.dispatcher.close()
     await plane.inboxes.drain()
-    plane.checkers.shutdown()
+    await plane.checker.close()
     await note_stop(plane.store, __version__)
     await plane.store.close()
 

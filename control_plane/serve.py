@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control_plane import __version__
 from control_plane.announcement import announcement, http_url
+from control_plane.checking.processes import ProcessChecker
 from control_plane.config import Settings, SettingsError, load_settings
 from control_plane.core import protocol
 from control_plane.core.startup import StartupError
@@ -112,7 +113,7 @@ def _run(settings: Settings, secrets: Secrets, listener: socket.socket, base_url
     _raise_open_files_limit()
     refusals: list[StartupError] = []
     try:
-        app = create_app(settings, secrets)
+        app = create_app(settings, secrets, start_checker=ProcessChecker)
         config = _uvicorn_config(_guarded(app, refusals), settings)
         _Server(config, base_url, lambda: drain(app.state.control_plane)).run(sockets=[listener])
     except StartupError as error:

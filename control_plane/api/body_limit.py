@@ -5,7 +5,9 @@ Content-Length says, and never waits for a body beyond its deadline. WebSockets 
 """
 
 import asyncio
+from collections.abc import Awaitable, Generator
 from contextlib import suppress
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -79,8 +81,7 @@ class _BoundedBody:
         if self._complete:  # what is awaited now is the client's leaving, which has no deadline
             return await self._receive()
         try:
-            async with asyncio.timeout_at(self._deadline):
-                message = await self._receive()
+            message = await _Started(self._receive(), self._deadline)
         except TimeoutError:
             raise self._refusal(408) from None
         self._left -= len(message.get("body", b""))
@@ -98,6 +99,56 @@ class _BoundedBody:
     def _refusal(self, status: int) -> RefusedBodyError:
         self.refused = status
         return RefusedBodyError(status)
+
+
+class _Started:
+    """Awaits a coroutine until a deadline, which is set only if the coroutine has to wait for anything.
+
+    Almost every body is there with its headers, and a timer for each cost as much as reading it.
+    """
+
+    __slots__ = ("_coroutine", "_deadline")
+
+    def __init__(self, coroutine: Awaitable[Message], deadline: float) -> None:
+        self._coroutine = coroutine
+        self._deadline = deadline
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        steps = self._coroutine.__await__()
+        try:
+            awaited = next(steps)
+        except StopIteration as done:
+            message: Message = done.value
+            return message
+        return (yield from self._wait(awaited, steps).__await__())
+
+    async def _wait(self, awaited: Any, steps: Generator[Any, Any, Message]) -> Message:
+        async with asyncio.timeout_at(self._deadline):
+            return await _Rest(awaited, steps)
+
+
+class _Rest:
+    """Awaits what is left of a coroutine after its first step, which gave `awaited`."""
+
+    __slots__ = ("_awaited", "_steps")
+
+    def __init__(self, awaited: Any, steps: Generator[Any, Any, Message]) -> None:
+        self._awaited = awaited
+        self._steps = steps
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        awaited = self._awaited
+        try:
+            while True:
+                try:
+                    sent = yield awaited
+                except BaseException as error:
+                    awaited = self._steps.throw(error)
+                else:
+                    awaited = self._steps.send(sent)
+        except StopIteration as done:
+            message: Message = done.value
+            return message
 
 
 def _declares_more_than(max_bytes: int, scope: Scope) -> bool:

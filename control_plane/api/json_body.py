@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -25,6 +25,19 @@ class BadJsonError(ValueError):
 
 class StrictJsonRequest(Request):
     """A request whose `json()` is strict."""
+
+    async def body(self) -> bytes:
+        """Return the whole body; cached. Without Starlette's generator for bodies that come piece by piece."""
+        if not hasattr(self, "_body"):
+            pieces, more = [], True
+            while more:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                pieces.append(message.get("body", b""))
+                more = message.get("more_body", False)
+            self._body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return self._body
 
     async def json(self) -> Any:
         """Return the body's value; cached.

@@ -1,10 +1,10 @@
 """ControlPlane: what operations work with, put together once by `main` and handed to every one of them."""
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from control_plane.bus.base import Bus
+from control_plane.checking.base import Checker
 from control_plane.core.metrics import Metrics
 from control_plane.core.protocol import CommandType
 from control_plane.fleet.cooldown import Cooldowns
@@ -45,13 +45,10 @@ class ControlPlane:
     dispatcher: Dispatcher
     recorder: Recorder
     inboxes: Inboxes
+    checker: Checker
     limits: Limits
     metrics: Metrics
     draining: bool = False
     cooldowns: Cooldowns = field(default_factory=Cooldowns)
     being_placed: Counter[int] = field(default_factory=Counter)
     """Agent id → deploys on their way into the store, so that new projects posted together spread out."""
-    checkers: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="compose-check")
-    )
-    """Compose files are parsed here: a hostile one may take hundreds of milliseconds."""

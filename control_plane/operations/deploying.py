@@ -1,13 +1,12 @@
 """Deploying a project: check, place, store, hand to the dispatcher. The answer follows the commit."""
 
-import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
 from uuid_utils import uuid7
 
-from control_plane.core.compose import ComposeFile, check_project_name, folded_name, read_compose
+from control_plane.core.compose import ComposeFile, check_project_name, folded_name
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import JobStatus
 from control_plane.operations.context import ControlPlane
@@ -16,9 +15,6 @@ from control_plane.operations.repeating import check_unused
 from control_plane.store.deployments import NewDeployment, accept_deployments
 from control_plane.store.idempotency import AnsweredBeforeError, KeyedRequest
 from control_plane.store.jobs import AgentJob
-
-CHECKED_AT_ONCE_BYTES = 2048
-"""Up to here even a hostile file takes about as long to check as a thread takes to be asked."""
 
 log = structlog.get_logger()
 
@@ -56,7 +52,7 @@ async def deploy(
         if request is not None:
             await check_unused(plane, request)
         check_project_name(project_name)
-        file = await _check(plane, source, project_name)
+        file = await plane.checker.check(source, project_name)
         chosen = await choose_agent(plane, project_name, agent_id, may_queue=queue_when_offline)
         job = _new_job(plane, project_name, timeout_seconds)
         deployment_id = await _store(plane, job, file, chosen, request)
@@ -96,13 +92,6 @@ async def _store(
     else:
         plane.dispatcher.offer(agent_id, job, file.source)
     return deployment_id
-
-
-async def _check(plane: ControlPlane, source: bytes, project_name: str) -> ComposeFile:
-    if len(source) <= CHECKED_AT_ONCE_BYTES:
-        return read_compose(source, project_name)
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(plane.checkers, read_compose, source, project_name)
 
 
 def _new_job(plane: ControlPlane, project_name: str, timeout_seconds: int | None) -> AgentJob:

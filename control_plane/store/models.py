@@ -5,6 +5,7 @@ look-ups, small however long the history grows, and as locks that let one of a k
 look-ups carry `status` as a column too: one more equality is what makes SQLite choose them over a full index.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,15 +41,19 @@ class UTCDateTime(TypeDecorator[datetime]):
         """Return what the dialect stores."""
         return dialect.type_descriptor(Text() if dialect.name == "sqlite" else DateTime(timezone=True))
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        """Take aware datetimes only; a naive one is a mistake in this program."""
-        if value is None or dialect.name != "sqlite":
-            return value
-        return (value if value.tzinfo is UTC else value.astimezone(UTC)).isoformat(" ", "microseconds")
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any] | None:
+        """Return what makes parameters of aware datetimes; a naive one is a mistake in this program."""
+        return _utc_text if dialect.name == "sqlite" else None
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """Give an aware datetime back."""
         return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+def _utc_text(value: datetime | None) -> str | None:
+    if value is None:
+        return None
+    return (value if value.tzinfo is UTC else value.astimezone(UTC)).isoformat(" ", "microseconds")
 
 
 def _index(name: str, *columns: str, where: Any = None, unique: bool = False) -> Index:

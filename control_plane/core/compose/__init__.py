@@ -6,7 +6,7 @@ one that Compose itself accepts, as far as can be told without the host.
 
 from control_plane.core.compose.encoding import MAX_COMPOSE_BYTES, decode_base64, to_wire
 from control_plane.core.compose.names import MAX_NAME_LENGTH, check_project_name, folded_name
-from control_plane.core.compose.read import ComposeFile, read_compose
+from control_plane.core.compose.read import ComposeFile, passed_file, read_compose
 
 __all__ = [
     "MAX_COMPOSE_BYTES",
@@ -15,6 +15,7 @@ __all__ = [
     "check_project_name",
     "decode_base64",
     "folded_name",
+    "passed_file",
     "read_compose",
     "to_wire",
 ]

@@ -29,7 +29,6 @@ class ComposeFile:
     sha256: str
     """Hexadecimal, of `source`."""
     source: bytes
-    services: tuple[str, ...]
     warnings: tuple[str, ...]
     """Sentences about what will probably not work on the agent's host, each naming its path."""
 
@@ -53,12 +52,12 @@ def read_compose(source: bytes, project_name: str) -> ComposeFile:
         raise invalid(problems)
     root: dict[str, Any] = document.root
     warnings = dict.fromkeys([*lone_file_warnings(root), *variable_warnings])
-    return ComposeFile(
-        sha256=hashlib.sha256(source).hexdigest(),
-        source=source,
-        services=tuple(root.get("services") or ()),
-        warnings=tuple(warnings)[:MAX_WARNINGS],
-    )
+    return passed_file(source, tuple(warnings)[:MAX_WARNINGS])
+
+
+def passed_file(source: bytes, warnings: tuple[str, ...] = ()) -> ComposeFile:
+    """Return the file of which `read_compose`, here or in another process, had no more to say than `warnings`."""
+    return ComposeFile(hashlib.sha256(source).hexdigest(), source, warnings)
 
 
 def _text_of(source: bytes) -> str:

@@ -1,0 +1,66 @@
+"""The process that judges: `python -m control_plane.checking.worker FD`, FD being its end of a socket pair.
+
+Started by `processes` with nothing else of the server: no secrets, no database, no other descriptor. It ends
+when the server's end is closed, however that came about, and not on signals that a terminal gives to both.
+"""
+
+import contextlib
+import gc
+import resource
+import signal
+import socket
+import sys
+import time
+
+from control_plane.checking import frames
+from control_plane.core.compose import read_compose
+from control_plane.core.errors import InvalidComposeFileError
+
+MAX_MEMORY_BYTES = 2 * 1024**3
+"""Of addresses; the worst file known takes under a tenth. What wants more ends this process, not the machine."""
+RECEIVE_BYTES = 256 * 1024
+HELD_BACK_SECONDS = 0.002
+"""Verdicts are sent together, for each sending wakes the server; but not later than this."""
+WARM_UP = b"services: {web: {image: web}}"
+
+
+def serve(connection: socket.socket) -> None:
+    """Answer requests in their order until the other end is closed."""
+    waiting = bytearray()
+    with contextlib.suppress(ConnectionError):
+        while received := connection.recv(RECEIVE_BYTES):
+            waiting += received
+            verdicts, since = bytearray(), time.monotonic()
+            for source, project_name in frames.take_requests(waiting):
+                verdicts += _judge(source, project_name)
+                if time.monotonic() - since > HELD_BACK_SECONDS:
+                    connection.sendall(verdicts)
+                    verdicts, since = bytearray(), time.monotonic()
+            connection.sendall(verdicts)
+
+
+def _judge(source: bytes, project_name: str) -> bytes:
+    try:
+        return frames.passed(read_compose(source, project_name))
+    except InvalidComposeFileError as error:
+        return frames.refused(error)
+    except Exception as error:
+        return frames.crashed(error)
+
+
+def main() -> None:
+    """Judge for the server at the other end of the descriptor that the command line names."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    read_compose(WARM_UP, "web")  # builds the schema's validator
+    gc.collect()
+    gc.freeze()
+    with socket.socket(fileno=int(sys.argv[1])) as connection:
+        connection.sendall(frames.FINE)
+        serve(connection)
+
+
+if __name__ == "__main__":
+    main()
