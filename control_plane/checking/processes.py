@@ -108,6 +108,8 @@ class _Worker(asyncio.Protocol):
         self._closing = True
         await self._starting
         if self._transport is not None:
+            # Not only closed: it may still be starting, which nobody should have to wait for.
+            self._process.kill()
             self._transport.close()
         await self._gone.wait()
 
