@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, insert, select, union_all
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, func, insert, select, union_all
 from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 
@@ -18,9 +18,9 @@ from control_plane.core.protocol import CommandType
 from control_plane.core.states import FailureReason, JobStatus
 from control_plane.store.bulk import Bulk
 from control_plane.store.history import name_if_placed, unindexed
-from control_plane.store.models import Event
+from control_plane.store.models import EVENT_ACCEPTS_DEPLOY, EVENT_HAS_AGENT, EVENT_HAS_PROJECT, Event
 from control_plane.store.moves import Answer, JobFacts
-from control_plane.store.tables import event_table
+from control_plane.store.tables import deployment_table, event_table
 
 MAX_ERROR_CHARACTERS = 300
 """Of an error in a message; all of it is in the job."""
@@ -110,12 +110,17 @@ class WantedEvents:
 def list_events(db: Session, wanted: WantedEvents) -> Sequence[Event]:
     """Return a page of events, newest first."""
     query = select_rows(Event).order_by(col(Event.id).desc()).limit(wanted.limit)
-    conditions = _conditions(db, wanted)
-    if wanted.kind is None and wanted.agent_id is None and wanted.project_name is None:
-        return db.exec(query.where(*conditions)).all()
+    bounds = _bounds(db, wanted)
+    if wanted.agent_id is None and wanted.project_name is None:
+        of_kind = [] if wanted.kind is None else [_event.kind == wanted.kind.value]
+        return db.exec(query.where(*of_kind, *bounds)).all()
     # Each kind has its own stretch of an index, so that a rare one is not sought among all of an agent's events.
-    newest = [_newest(kind, conditions, wanted.limit) for kind in ([wanted.kind] if wanted.kind else EventKind)]
-    return db.exec(query.where(col(Event.id).in_(union_all(*newest)))).all()
+    kinds = [wanted.kind] if wanted.kind else list(EventKind)
+    newest = [
+        _accepted(wanted, bounds) if kind is EventKind.DEPLOY_ACCEPTED else _newest(kind, wanted, bounds)
+        for kind in kinds
+    ]
+    return db.exec(query.where(col(Event.id).in_(union_all(*(select(one.subquery().c.id) for one in newest))))).all()
 
 
 def find_last_event(db: Session, *kinds: EventKind) -> Event | None:
@@ -124,26 +129,48 @@ def find_last_event(db: Session, *kinds: EventKind) -> Event | None:
     return max(newest, key=lambda event: event.id, default=None)
 
 
-def _conditions(db: Session, wanted: WantedEvents) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
+def _bounds(db: Session, wanted: WantedEvents) -> list[ColumnElement[bool]]:
+    bounds: list[ColumnElement[bool]] = []
     if wanted.since is not None:
-        conditions.append(_event.id >= _first_id(db, wanted.since))
+        bounds.append(_event.id >= _first_id(db, wanted.since))
     if wanted.until is not None:
-        conditions.append(_event.id < _first_id(db, wanted.until))
+        bounds.append(_event.id < _first_id(db, wanted.until))
     if wanted.before_id is not None:
-        conditions.append(_event.id < wanted.before_id)
+        bounds.append(_event.id < wanted.before_id)
+    return bounds
+
+
+def _at_place(wanted: WantedEvents, table: FromClause) -> list[ColumnElement[bool]]:
+    """Return the conditions on agent and project; with both it is the project's index that is followed."""
+    place: list[ColumnElement[bool]] = []
+    agent: ColumnElement[Any] = table.c.agent_id
     if wanted.project_name is not None:
-        conditions.append(_event.project_name == name_if_placed(wanted.project_name, wanted.agent_id))
+        place.append(table.c.project_name == name_if_placed(wanted.project_name, wanted.agent_id))
+        agent = unindexed(agent)
     if wanted.agent_id is not None:
-        # With a project it is that one's index that is followed.
-        agent = _event.agent_id if wanted.project_name is None else unindexed(_event.agent_id)
-        conditions.append(agent == wanted.agent_id)
-    return conditions
+        place.append(agent == wanted.agent_id)
+    return place
 
 
-def _newest(kind: EventKind, bounds: Sequence[ColumnElement[bool]], limit: int) -> Select[Any]:
-    found = select(_event.id).where(_event.kind == kind.value, *bounds).order_by(_event.id.desc()).limit(limit)
-    return select(found.subquery().c.id)
+def _newest(kind: EventKind, wanted: WantedEvents, bounds: Sequence[ColumnElement[bool]]) -> Select[Any]:
+    index = EVENT_HAS_AGENT if wanted.project_name is None else EVENT_HAS_PROJECT
+    found = select(_event.id).where(_event.kind == kind.value, index, *_at_place(wanted, event_table), *bounds)
+    return found.order_by(_event.id.desc()).limit(wanted.limit)
+
+
+def _accepted(wanted: WantedEvents, bounds: Sequence[ColumnElement[bool]]) -> Select[Any]:
+    """Return the ids of accepted deploys, through their deployments: they were written together, in one order."""
+    accepted = select(_event.deployment_id).where(EVENT_ACCEPTS_DEPLOY, *bounds).limit(1)
+    first = accepted.order_by(_event.id).scalar_subquery()
+    last = accepted.order_by(_event.id.desc()).scalar_subquery()
+    deployment = deployment_table.c
+    return (
+        select(_event.id)
+        .select_from(deployment_table.join(event_table, _event.deployment_id == deployment.id))
+        .where(EVENT_ACCEPTS_DEPLOY, *_at_place(wanted, deployment_table), deployment.id.between(first, last))
+        .order_by(deployment.id.desc())
+        .limit(wanted.limit)
+    )
 
 
 def _first_id(db: Session, at: datetime) -> int:
@@ -152,8 +179,10 @@ def _first_id(db: Session, at: datetime) -> int:
     It halves the ids, for times rise with them. Where the clock was set back they do not, and what lies around
     that moment may be missed.
     """
-    low, high = db.execute(select(func.min(_event.id), func.max(_event.id) + 1)).one()
-    while low is not None and low < high:
+    # Asked for together, both ends would be sought through a whole index.
+    low = db.execute(select(func.min(_event.id))).scalar_one() or 0
+    high = (db.execute(select(func.max(_event.id))).scalar_one() or -1) + 1
+    while low < high:
         middle = (low + high) // 2
         found_id, found_at = db.execute(
             select(_event.id, _event.at).where(_event.id >= middle).order_by(_event.id).limit(1)
@@ -162,4 +191,4 @@ def _first_id(db: Session, at: datetime) -> int:
             low = found_id + 1
         else:
             high = middle
-    return int(low or 0)
+    return int(low)

@@ -24,8 +24,10 @@ DEPLOYMENT_HAS_ENDED = text("status IN ('failed', 'stopped')")
 IS_ACTIVE_STATUS_QUERY = text("command_type = 'STATUS' AND status IN ('queued', 'in_progress')")
 IS_ACTIVE_HEALTH_CHECK = text("command_type = 'HEALTH_CHECK' AND status IN ('queued', 'in_progress')")
 PLACEMENT_HOLDS_NAME = text("NOT released")
-EVENT_HAS_AGENT = text("agent_id IS NOT NULL")
-EVENT_HAS_PROJECT = text("project_name IS NOT NULL")
+EVENT_ACCEPTS_DEPLOY = text("kind = 'deploy_accepted'")
+"""Such an event is found through its deployment, whose indexes are there: each more costs a deploy 1 % of its time."""
+EVENT_HAS_AGENT = text("agent_id IS NOT NULL AND kind <> 'deploy_accepted'")
+EVENT_HAS_PROJECT = text("project_name IS NOT NULL AND kind <> 'deploy_accepted'")
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -197,6 +199,7 @@ class Event(SQLModel, table=True):
         _index("ix_event_kind", "kind", "id"),
         _index("ix_event_agent", "agent_id", "kind", "id", where=EVENT_HAS_AGENT),
         _index("ix_event_project", "project_name", "kind", "id", where=EVENT_HAS_PROJECT),
+        _index("ix_event_deployment", "deployment_id", where=EVENT_ACCEPTS_DEPLOY),
         {"sqlite_autoincrement": True},
     )
 

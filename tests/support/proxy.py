@@ -25,10 +25,14 @@ class Way(StrEnum):
 
 
 class Proxy:
-    """`async with Proxy(server.ws_url) as proxy:` a way to the server at `proxy.url`."""
+    """`async with Proxy(server.ws_url) as proxy:` a way to the server at `proxy.url`.
 
-    def __init__(self, url: str) -> None:
+    `address`: where the server sees its connections come from, one of this machine such as 127.0.0.2.
+    """
+
+    def __init__(self, url: str, *, address: str | None = None) -> None:
         self._target = urlsplit(url)
+        self._address = (address, 0) if address else None
         self._server: asyncio.Server | None = None
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,7 +105,7 @@ class Proxy:
             writer.transport.abort()
             return
         try:
-            upstream = await asyncio.open_connection(self._target.hostname, self._target.port)
+            upstream = await asyncio.open_connection(self._target.hostname, self._target.port, local_addr=self._address)
         except OSError:
             writer.transport.abort()
             return

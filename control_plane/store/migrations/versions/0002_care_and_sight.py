@@ -36,15 +36,22 @@ def upgrade() -> None:
         "ix_event_agent",
         "event",
         ["agent_id", "kind", "id"],
-        sqlite_where=sa.text("agent_id IS NOT NULL"),
-        postgresql_where=sa.text("agent_id IS NOT NULL"),
+        sqlite_where=sa.text("agent_id IS NOT NULL AND kind <> 'deploy_accepted'"),
+        postgresql_where=sa.text("agent_id IS NOT NULL AND kind <> 'deploy_accepted'"),
     )
     op.create_index(
         "ix_event_project",
         "event",
         ["project_name", "kind", "id"],
-        sqlite_where=sa.text("project_name IS NOT NULL"),
-        postgresql_where=sa.text("project_name IS NOT NULL"),
+        sqlite_where=sa.text("project_name IS NOT NULL AND kind <> 'deploy_accepted'"),
+        postgresql_where=sa.text("project_name IS NOT NULL AND kind <> 'deploy_accepted'"),
+    )
+    op.create_index(
+        "ix_event_deployment",
+        "event",
+        ["deployment_id"],
+        sqlite_where=sa.text("kind = 'deploy_accepted'"),
+        postgresql_where=sa.text("kind = 'deploy_accepted'"),
     )
     op.create_table(
         "idempotency_record",
