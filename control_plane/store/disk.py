@@ -65,6 +65,10 @@ class Disk:
         """Whether the database's files are not the ones it was opened on: what is stored would be in none."""
         return self._seen() != self._inodes
 
+    def wal_bytes(self) -> int:
+        """Return how long the WAL is."""
+        return os.stat(self._files[1]).st_size
+
     def run_short(self) -> None:
         """Note that there was no room for something."""
         if not self.is_full:

@@ -6,7 +6,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlmodel import Session
 
-from control_plane.store.database import Reader, StorageBrokenError, database_file
+from control_plane.store.database import LONG_WAL_BYTES, Reader, StorageBrokenError, database_file
 from control_plane.store.disk import Disk
 from control_plane.store.migrate import migrate
 from control_plane.store.writer import Change, OnCommit, Writer
@@ -54,13 +54,15 @@ class Store:
         return self._writer.waiting_count
 
     async def look_at_disk(self) -> None:
-        """See to the room that is kept on the disk, and to the files being there. Called once a second.
+        """See to the room that is kept on the disk, to the WAL's length, and to the files being there. Once a second.
 
         Ends the process, as a failing disk does, when the files were taken away: what is stored would be in none.
         """
         if await asyncio.to_thread(self._disk.is_replaced):
             self._on_broken(StorageBrokenError("its files were deleted or replaced"))
+            return
         await asyncio.to_thread(self._disk.keep_reserve)
+        self._writer.must_checkpoint = self._disk.wal_bytes() >= LONG_WAL_BYTES
 
     async def close(self) -> None:
         """Commit what waits and close everything, readers first: the last connection tidies the WAL."""

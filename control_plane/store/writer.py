@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy import Connection
 
 from control_plane.core.errors import OverloadedError, StorageFullError, StoreUnavailableError
-from control_plane.store.database import StorageBrokenError, open_engine, translate_error
+from control_plane.store.database import StorageBrokenError, checkpoint, open_engine, translate_error
 from control_plane.store.disk import Disk, disk_full, is_new_work
 
 MAX_WAITING = 20_000
@@ -63,6 +63,8 @@ class Writer:
         self._connection = self._engine.connect()
         self._on_broken = on_broken
         self._disk = disk
+        self.must_checkpoint = False
+        """Set, in any thread, to have a checkpoint follow the next commit."""
         self._on_commit = on_commit
         self._batches: queue.SimpleQueue[list[_Waiting]] = queue.SimpleQueue()
         """To the thread; an empty batch ends it."""
@@ -135,6 +137,25 @@ class Writer:
                 outcomes = self._commit(batch)
                 seconds = time.perf_counter() - began
                 self._loop.call_soon_threadsafe(self._settle, batch, outcomes, seconds)
+                if self.must_checkpoint:
+                    self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """Copy the WAL into the database in order to hear of errors: SQLite keeps those of its own checkpoints quiet.
+
+        Nothing is lost by one that fails, for the WAL stays; but it grows until the disk is full.
+        """
+        self.must_checkpoint = False
+        try:
+            checkpoint(self._connection)
+        except Exception as error:
+            told = translate_error(error)
+            if isinstance(told, StorageBrokenError):
+                self._on_broken(told)
+            elif isinstance(told, StorageFullError):
+                self._disk.run_short()
+            else:
+                log.exception("checkpoint_failed")
 
     def _commit(self, batch: list[_Waiting]) -> list[Any]:
         """Return one result or exception for each of the batch, after its commit or its failure."""

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import itertools
 import sqlite3
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ class Deploy:
     deployment_id: int
     project: str
     source: str
+    key: str
+    """The caller's Idempotency-Key; every other one gave none, an empty one here."""
 
 
 @dataclass
@@ -41,9 +44,12 @@ class Told:
 class Callers:
     """`async with Callers(server, told):` some callers at work, until their server is gone or the block ends."""
 
-    def __init__(self, server: ServerProcess, told: Told, *, count: int = 8, **fields: object) -> None:
-        """`fields` are those of the request besides project and file."""
+    def __init__(
+        self, server: ServerProcess, told: Told, *, count: int = 8, padding: int = 0, **fields: object
+    ) -> None:
+        """`padding`: characters more in each file. `fields`: those of the request besides project and file."""
         self._server = server
+        self._padding = "#" * padding
         self._fields = fields
         self._told = told
         self._count = count
@@ -81,20 +87,26 @@ class Callers:
 
     async def _deploy(self, client: httpx.AsyncClient) -> None:
         number = next(self._told.numbers)
-        project, source = f"p-{number}", f"services:\n  web:\n    image: nginx:{number}\n"
-        answer = await client.post("/deploy", json={"project_name": project, "compose_file": source, **self._fields})
+        project, source = f"p-{number}", f"services:\n  web:\n    image: nginx:{number}\n{self._padding}"
+        key = str(uuid.uuid4()) if number % 2 else ""
+        headers = {"Idempotency-Key": key} if key else {}
+        answer = await client.post(
+            "/deploy", headers=headers, json={"project_name": project, "compose_file": source, **self._fields}
+        )
         if answer.is_success:
             document = answer.json()
-            self._told.deploys.append(Deploy(document["job_id"], document["deployment_id"], project, source))
+            self._told.deploys.append(Deploy(document["job_id"], document["deployment_id"], project, source, key))
         self._told.statuses[answer.status_code] += 1
         self._answered.set()
 
 
 _KEPT = """
-SELECT job.id, deployment.id, deployment.project_name, CAST(compose_file.content AS TEXT)
+SELECT job.id, deployment.id, deployment.project_name, CAST(compose_file.content AS TEXT),
+       COALESCE(idempotency_record.key, '')
 FROM job JOIN deployment ON deployment.id = job.deployment_id
 JOIN compose_file ON compose_file.sha256 = deployment.compose_file_hash
 JOIN placement ON placement.project_name = deployment.project_name AND placement.agent_id = deployment.agent_id
+LEFT JOIN idempotency_record ON idempotency_record.job_id = job.id
 """
 
 

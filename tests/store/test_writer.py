@@ -289,6 +289,7 @@ async def test_a_failing_disk_ends_it_all_before_anything_false_is_acknowledged(
         (sqlite3.SQLITE_IOERR_FSYNC, StorageBrokenError),
         (sqlite3.SQLITE_CORRUPT, StorageBrokenError),
         (sqlite3.SQLITE_FULL, StorageFullError),
+        (sqlite3.SQLITE_IOERR_SHMSIZE, StorageFullError),
         (sqlite3.SQLITE_BUSY_SNAPSHOT, StoreUnavailableError),
     ],
 )
