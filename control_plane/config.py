@@ -99,6 +99,7 @@ class Settings(BaseSettings):
     agent_ping_interval_seconds: PingSeconds = 13
     agent_ping_timeout_seconds: PingSeconds = 10
     shutdown_grace_seconds: int = Field(default=30, ge=0, le=600)
+    retention_days: int = Field(default=90, ge=0, le=36_500)
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     backlog: int = Field(default=4096, ge=1, le=65_535)
 

@@ -33,7 +33,7 @@ from control_plane.core.metrics import Metrics
 from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.manager import ConnectionManager
 from control_plane.fleet.recorder import Recorder
-from control_plane.loops import acknowledgements, deadlines, disk, presence
+from control_plane.loops import acknowledgements, deadlines, disk, presence, retention
 from control_plane.loops.supervisor import Loop, Supervisor
 from control_plane.operations.context import ControlPlane, Limits
 from control_plane.operations.inbox import Inboxes
@@ -109,6 +109,12 @@ async def _lifespan(
             Loop("acknowledgements", acknowledgements.INTERVAL_SECONDS, partial(acknowledgements.run_once, plane)),
             Loop("disk", disk.INTERVAL_SECONDS, partial(disk.run_once, plane)),
             Loop("presence", presence.INTERVAL_SECONDS, partial(presence.run_once, plane)),
+            Loop(
+                "retention",
+                retention.INTERVAL_SECONDS,
+                partial(retention.run_once, plane),
+                first_after_seconds=retention.FIRST_AFTER_SECONDS,
+            ),
         ],
         asyncio.get_running_loop().time,
     )
@@ -143,6 +149,7 @@ async def _open(settings: Settings, metrics: Metrics, start_checker: Callable[[]
             query_seconds=settings.query_timeout_seconds,
             queue_seconds=settings.queue_timeout_seconds,
             max_queued=settings.max_queued_jobs_per_agent,
+            retention_days=settings.retention_days,
         ),
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from control_plane.core.errors import UnavailableError
+from control_plane.core.errors import ControlPlaneError
 
 MAX_BACKOFF_SECONDS = 30.0
 STALE_INTERVALS = 5
@@ -21,11 +21,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Loop:
-    """One job of the clock: `run_once` every `interval_seconds`."""
+    """One job of the clock: `run_once` every `interval_seconds`, the first time after `first_after_seconds`."""
 
     name: str
     interval_seconds: float
     run_once: Callable[[], Awaitable[None]]
+    first_after_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,11 @@ class Supervisor:
 
     async def _keep(self, loop: Loop) -> None:
         failures = 0
+        await asyncio.sleep(loop.first_after_seconds)
         while True:
             try:
                 await loop.run_once()
-            except UnavailableError as error:
+            except ControlPlaneError as error:
                 failures += 1
                 log.warning("loop_failed", loop=loop.name, error=error.detail)
             except Exception:

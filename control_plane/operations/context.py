@@ -27,6 +27,8 @@ class Limits:
     """How long a deploy or a stop may wait to be sent."""
     max_queued: int = 1000
     """Unsent jobs an agent may have."""
+    retention_days: int = 90
+    """How long what is over stays; 0: for ever."""
 
     def execution_seconds(self, kind: CommandType) -> int:
         """Return how long a command may run when the request does not say."""

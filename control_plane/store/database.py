@@ -5,6 +5,7 @@ what was acknowledged survives a power cut, and every write goes through the one
 """
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -86,6 +87,14 @@ def checkpoint(connection: Connection) -> None:
 def database_file(url: str) -> Path:
     """Return the database's file, absolute: a form that means the same wherever an operator reads it."""
     return Path(make_url(url).database or "").resolve()
+
+
+def lay_out(path: Path) -> None:
+    """Make an empty file one whose free pages can be given back, which no table's creation can make up for later."""
+    with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)) as connection:
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        # Writes the header, and with it the setting.
+        connection.execute("PRAGMA journal_mode=WAL")
 
 
 def next_ids(db: Connection, table: str, count: int) -> range:

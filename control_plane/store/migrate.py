@@ -14,7 +14,7 @@ from sqlalchemy.exc import DatabaseError
 
 from control_plane.core.errors import StorageFullError
 from control_plane.core.startup import StartupError
-from control_plane.store.database import database_file, open_engine, translate_error
+from control_plane.store.database import database_file, lay_out, open_engine, translate_error
 
 SCRIPTS = Path(__file__).parent / "migrations"
 
@@ -49,8 +49,10 @@ def current_revision(connection: Connection) -> str | None:
 
 def _create_private(url: str) -> None:
     """Make a missing database file for this user alone: Compose files may hold passwords. SQLite's others follow it."""
-    with contextlib.suppress(OSError):  # it is there; or it cannot be made, which opening it will say better
+    # It is there; or it cannot be made or written, which opening it will say better.
+    with contextlib.suppress(OSError, sqlite3.Error):
         os.close(os.open(database_file(url), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        lay_out(database_file(url))
 
 
 def _refuse_newer(connection: Connection, url: str) -> None:
