@@ -10,6 +10,8 @@ from tests.support.go_agent import GoAgent
 from tests.support.raw_socket import RawSocket, RefusalError
 from tests.ws.fleet import Fleet
 
+pytestmark = pytest.mark.promise("11")
+
 BIG = "services:\n  web:\n    image: nginx\n" + "".join(f"    # {'x' * 100}\n" for _ in range(2_000))
 """A deploy whose command does not fit in the buffers of a peer that reads nothing, on a link with small ones."""
 
