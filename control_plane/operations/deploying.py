@@ -1,5 +1,6 @@
 """Deploying a project: check, place, store, hand to the dispatcher. The answer follows the commit."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 

@@ -10,13 +10,13 @@ from tests.support.store import database, store
 __all__ = ["database", "store"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
     with probe(tmp_path_factory.mktemp("small") / "s.db", SMALL) as made:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
     with probe(tmp_path_factory.mktemp("large") / "l.db", LARGE) as made:
         yield made

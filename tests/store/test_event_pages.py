@@ -15,9 +15,9 @@ from tests.support.store import NOW
 
 PERIODS: list[dict[str, Any]] = [
     {},
-    {"since": NOW + timedelta(seconds=60)},
-    {"until": NOW + timedelta(seconds=60)},
-    {"since": NOW + timedelta(seconds=50), "until": NOW + timedelta(seconds=60)},
+    {"since": NOW + timedelta(milliseconds=60)},
+    {"until": NOW + timedelta(milliseconds=60)},
+    {"since": NOW + timedelta(milliseconds=50), "until": NOW + timedelta(milliseconds=60)},
     {"before_id": 180},
 ]
 

@@ -1,6 +1,6 @@
 """What retention reads and removes goes through indexes, and costs the same after a long history.
 
-The databases are those of test_query_plans: a hundred deploys, and a hundred thousand.
+The histories are of a hundred deploys, and of a hundred thousand.
 """
 
 from collections.abc import Callable
@@ -13,10 +13,8 @@ from sqlmodel import Session
 
 from control_plane.store import retention
 from control_plane.store.retention import Page, Sweep
-from tests.store.test_query_plans import LARGE, Probe, assert_flat, large, small
+from tests.support.history import LARGE, Probe, assert_flat
 from tests.support.store import NOW, sql
-
-__all__ = ["large", "small"]
 
 LATER = NOW + timedelta(days=1)
 Listing = Callable[[Session, Any, Any], Page]
@@ -33,14 +31,13 @@ WALKS: list[tuple[Listing, str]] = [
 
 @pytest.fixture(autouse=True)
 def _grown(small: Probe, large: Probe) -> None:
-    """Give the jobs an end, some of them another kind, and both histories events and keys."""
+    """Give the jobs an end, some of them another kind, and both histories keys."""
     for probe in (small, large):
-        if sql(probe.path, "SELECT count(*) FROM event") == [0]:
+        if sql(probe.path, "SELECT count(*) FROM idempotency_record") == [0]:
             old = str(NOW)
             sql(probe.path, "UPDATE job SET finished_at = ? WHERE status IN ('completed', 'failed')", old)
             status = "UPDATE job SET command_type = 'STATUS', deployment_id = NULL"
             sql(probe.path, status + " WHERE status = 'completed' AND rowid % 2")
-            sql(probe.path, "INSERT INTO event (at, kind, message) SELECT ?, 'x', 'x' FROM job", old)
             sql(probe.path, "INSERT INTO idempotency_record SELECT id, '', id, NULL, ? FROM job", old)
 
 

@@ -134,7 +134,7 @@ def fill(path: Path, history: int) -> None:
 
 
 def _events(number: int, project: str, place: int) -> list[tuple[Any, ...]]:
-    at = (NOW + timedelta(seconds=number)).isoformat(" ", "microseconds")
+    at = (NOW + timedelta(milliseconds=number)).isoformat(" ", "microseconds")
     end = "deploy_failed" if number == FAILURE else "deploy_completed"
     return [
         (at, "deploy_accepted", place, project, number, ""),
