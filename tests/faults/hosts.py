@@ -4,13 +4,16 @@ What a project's deploys ran is counted where they run, never by what either sid
 a test has a project of its own, so that a count by project is a count by job.
 """
 
+import asyncio
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from tests.support.agent_harness import AgentProcess
+from tests.support.caller import PATIENCE_SECONDS, POLL_SECONDS
 from tests.support.docker_stand_in import StandInDocker
 from tests.support.go_agent import GoAgent
 from tests.support.server import ServerProcess
@@ -26,6 +29,10 @@ class Host(Protocol):
 
     def runs(self) -> Counter[str]:
         """Return how often each project was deployed here."""
+        ...
+
+    def connections(self) -> int:
+        """Return how often its agent has connected so far, by its own account."""
         ...
 
     def release(self, project: str) -> None:
@@ -48,6 +55,9 @@ class PythonHost:
     def runs(self) -> Counter[str]:
         return Counter(project for _, project, _ in self.docker.calls("up"))
 
+    def connections(self) -> int:
+        return self.agent.log().count("Connected to ")
+
     def hold(self, verb: str) -> None:
         """Make every later `docker compose` of this verb take until it is released."""
         self.docker.on(verb, f"read go < {self.gate.path}")
@@ -66,8 +76,23 @@ class GoHostWithAgent:
     def runs(self) -> Counter[str]:
         return Counter(run.project for run in self.agent.executions if run.type == "DEPLOY_COMPOSE")
 
+    def connections(self) -> int:
+        return self.agent.connections
+
     def release(self, project: str) -> None:
         self.agent.release(project)
+
+
+async def connected_again(host: Host, after: int) -> None:
+    """Wait until a host's agent has connected more often than `after` times.
+
+    What was sent before may have been lost with the connection; what is sent now comes on the new one.
+    """
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        for _ in itertools.count():
+            if host.connections() > after:
+                return
+            await asyncio.sleep(POLL_SECONDS)
 
 
 @contextlib.asynccontextmanager
