@@ -36,6 +36,7 @@ from control_plane.fleet.recorder import Recorder
 from control_plane.loops import acknowledgements, deadlines, disk, presence, retention
 from control_plane.loops.supervisor import Loop, Supervisor
 from control_plane.operations.context import ControlPlane, Limits
+from control_plane.operations.grace import MOMENT_SECONDS, Grace
 from control_plane.operations.inbox import Inboxes
 from control_plane.operations.starting import note_start, note_stop
 from control_plane.secrets import Secrets
@@ -124,7 +125,8 @@ async def _lifespan(
     try:
         yield
     finally:
-        plane.draining = True
+        plane.draining = plane.closing = True
+        plane.grace.begin()
         await supervisor.stop()
         await _close(plane)
 
@@ -143,6 +145,7 @@ async def _open(settings: Settings, metrics: Metrics, start_checker: Callable[[]
         inboxes=Inboxes(recorder.record),
         checker=start_checker(),
         metrics=metrics,
+        grace=Grace(settings.shutdown_grace_seconds),
         limits=Limits(
             deploy_seconds=settings.deploy_timeout_seconds,
             stop_seconds=settings.stop_timeout_seconds,
@@ -155,8 +158,9 @@ async def _open(settings: Settings, metrics: Metrics, start_checker: Callable[[]
 
 
 async def _close(plane: ControlPlane) -> None:
-    await plane.dispatcher.close()
-    await plane.inboxes.drain()
+    await plane.grace.allows(plane.dispatcher.close(), at_least=MOMENT_SECONDS)
+    if not await plane.grace.allows(plane.inboxes.drain(), at_least=MOMENT_SECONDS):
+        plane.inboxes.give_up()
     await plane.checker.close()
     await note_stop(plane.store, __version__)
     await plane.store.close()

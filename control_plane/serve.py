@@ -5,6 +5,7 @@ The port is listened on first: it keeps a second server off this one's database 
 that reconnect meanwhile wait in the backlog instead of backing off.
 """
 
+import asyncio
 import contextlib
 import errno
 import fcntl
@@ -30,7 +31,9 @@ from control_plane.core import protocol
 from control_plane.core.startup import StartupError
 from control_plane.logs import configure_logging
 from control_plane.main import create_app
+from control_plane.operations.context import ControlPlane
 from control_plane.operations.draining import drain
+from control_plane.operations.grace import MOMENT_SECONDS
 from control_plane.secrets import Secrets, resolve_secrets
 from control_plane.ws.socket import AgentSocketProtocol
 
@@ -115,7 +118,7 @@ def _run(settings: Settings, secrets: Secrets, listener: socket.socket, base_url
     try:
         app = create_app(settings, secrets, start_checker=ProcessChecker)
         config = _uvicorn_config(_guarded(app, refusals), settings)
-        _Server(config, base_url, lambda: drain(app.state.control_plane)).run(sockets=[listener])
+        _Server(config, base_url, lambda: app.state.control_plane).run(sockets=[listener])
     except StartupError as error:
         refusals.append(error)
     except SystemExit as ended:
@@ -148,35 +151,44 @@ def _uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         proxy_headers=False,
         backlog=settings.backlog,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=settings.shutdown_grace_seconds,
     )
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server, which says where it is ready, drains first, and ends a wanted stop with status 0."""
+    """Uvicorn's server, which says where it is ready, drains first, and ends a wanted stop with status 0.
 
-    def __init__(self, config: uvicorn.Config, base_url: str, drain: Callable[[], Awaitable[None]]) -> None:
+    `plane` returns the control plane, which there is from the end of `startup` on.
+    """
+
+    def __init__(self, config: uvicorn.Config, base_url: str, plane: Callable[[], ControlPlane]) -> None:
         super().__init__(config)
         self._base_url = base_url
-        self._drain = drain
+        self._plane = plane
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         # What is imported by now lives as long as the process: no collection needs to walk it again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         log.info("listening", url=self._base_url, version=__version__)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # Uvicorn closes all sockets at once, and tells the app only when every request has ended.
-        await self._drain()
+        await drain(self._plane())
         await super().shutdown(sockets)
 
+    async def _wait_tasks_to_complete(self) -> None:
+        """Wait for requests that still run; TimeoutError, at which uvicorn cancels them, when the grace is over."""
+        if not await self._plane().grace.allows(super()._wait_tasks_to_complete(), at_least=MOMENT_SECONDS):
+            raise TimeoutError
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        super().handle_exit(sig, frame)
-        # Uvicorn would raise the signal again after the shutdown, and the process would die of it.
-        self._captured_signals.clear()
+        # Not uvicorn's own: it would raise the signal again after the shutdown, and the process would die of it.
+        if self.should_exit and self.started:
+            self._loop.call_soon_threadsafe(self._plane().grace.end)
+        self.should_exit = True
 
 
 def _guarded(app: ASGIApp, refusals: list[StartupError]) -> ASGIApp:

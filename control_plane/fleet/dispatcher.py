@@ -70,7 +70,7 @@ class Dispatcher:
         """Agents without a lane that were offered something; they read their queue when they connect."""
         self._late: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._ended = asyncio.Event()  # a job of a lane has
+        self._ended = asyncio.Event()  # a job of a lane has, or a lane
         recorder.on_finished(self.over)
 
     def attach(self, session: AgentSession, *, has_work: bool) -> None:
@@ -89,6 +89,7 @@ class Dispatcher:
         del self._agents[session.agent_id]
         for job_id in agent.lane.job_ids():
             self._lanes.pop(job_id, None)
+        self._ended.set()
 
     def reserve(self, agent_id: int, job: AgentJob) -> Reservation | None:
         """Take the lane of an agent that could be sent `job` at once; None when the job must wait its turn.
@@ -163,9 +164,9 @@ class Dispatcher:
 
     @property
     def awaited_count(self) -> int:
-        """How many commands were sent whose final answers are not here yet."""
+        """How many commands were sent to agents that are connected and have not given their final answers yet."""
         waiting = sum(agent.lane.waiting_count for agent in self._agents.values())
-        return max(len(self._lanes) - waiting, 0)
+        return max(sum(self._agents.get(one.session.agent_id) is one for one in self._lanes.values()) - waiting, 0)
 
     async def all_answered(self) -> None:
         """Return once no final answer is awaited."""
@@ -256,7 +257,6 @@ class Dispatcher:
             self.over(job.id)
             return
         agent.lane.sent(job)
-        agent.written_at = math.inf
         await self._write(agent, job, text)
 
     async def _write(self, agent: _Agent, job: AgentJob, text: str) -> None:

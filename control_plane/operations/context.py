@@ -11,6 +11,7 @@ from control_plane.fleet.cooldown import Cooldowns
 from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.manager import ConnectionManager
 from control_plane.fleet.recorder import Recorder
+from control_plane.operations.grace import Grace
 from control_plane.operations.inbox import Inboxes
 from control_plane.store.store import Store
 
@@ -39,7 +40,11 @@ class Limits:
 
 @dataclass
 class ControlPlane:
-    """The parts of a running control plane. `draining` is set once, when it begins to shut down."""
+    """The parts of a running control plane.
+
+    `draining` is set once, when it begins to shut down; `closing` later, when it begins to close sockets and to
+    answer whoever waits.
+    """
 
     store: Store
     bus: Bus
@@ -50,7 +55,9 @@ class ControlPlane:
     checker: Checker
     limits: Limits
     metrics: Metrics
+    grace: Grace
     draining: bool = False
+    closing: bool = False
     cooldowns: Cooldowns = field(default_factory=Cooldowns)
     being_placed: Counter[int] = field(default_factory=Counter)
     """Agent id → deploys on their way into the store, so that new projects posted together spread out."""

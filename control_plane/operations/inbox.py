@@ -21,6 +21,7 @@ MAX_WAITING_JOBS = 2_000
 MAX_WAITING_CHARACTERS = 64 * 1024 * 1024
 """Four of the largest frames: what one agent may make this process remember while the store is away."""
 RETRY_SECONDS = 0.5
+TOLD_JOBS = 20
 
 log = structlog.get_logger()
 
@@ -32,6 +33,8 @@ class InboxFullError(Exception):
 class _Inbox:
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
+        self.storing: set[str] = set()
+        """Ids of the jobs whose answers were taken out and are not stored yet."""
         self.characters = 0
         self.task: asyncio.Task[None] | None = None
 
@@ -68,15 +71,28 @@ class Inboxes:
         while tasks := [inbox.task for inbox in self._inboxes.values() if inbox.task is not None]:
             await asyncio.wait(tasks)
 
+    def give_up(self) -> None:
+        """Forget what is not stored yet, because the process ends; tells the log whose answers those are."""
+        for agent_id, inbox in list(self._inboxes.items()):
+            jobs = sorted({*inbox.storing, *inbox.answers})
+            log.error("answers_given_up", agent_id=agent_id, count=len(jobs), job_ids=jobs[:TOLD_JOBS])
+            if inbox.task is not None:
+                inbox.task.cancel()
+
     async def _empty(self, agent_id: int, inbox: _Inbox) -> None:
         while inbox.answers:
             answers, inbox.answers, inbox.characters = list(inbox.answers.values()), {}, 0
+            inbox.storing = {answer.job_id for answer in answers}
             if len(answers) == 1:
-                await self._store(answers[0])
+                await self._take_out(inbox, answers[0])
             else:
-                await asyncio.gather(*(self._store(answer) for answer in answers))
+                await asyncio.gather(*(self._take_out(inbox, answer) for answer in answers))
         inbox.task = None
         del self._inboxes[agent_id]
+
+    async def _take_out(self, inbox: _Inbox, answer: Answer) -> None:
+        await self._store(answer)
+        inbox.storing.discard(answer.job_id)
 
     async def _store(self, answer: Answer) -> None:
         kept = False

@@ -28,7 +28,7 @@ async def wait_for_job(plane: ControlPlane, job_id: str, seconds: float) -> Job:
         while True:
             job = await plane.store.read(jobs.get_job, job_id)
             left = until - clock()
-            if job.status in TERMINAL_JOB_STATUSES or left <= 0 or plane.draining:
+            if job.status in TERMINAL_JOB_STATUSES or left <= 0 or plane.closing:
                 return job
             await ear.wait(min(left, REREAD_SECONDS))
 

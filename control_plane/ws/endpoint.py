@@ -51,12 +51,17 @@ async def _serve(websocket: WebSocket) -> None:
     finally:
         plane.metrics.agent_disconnected(code)
         plane.dispatcher.detach(session)
-        await plane.manager.disconnect(session)
+        try:
+            await plane.manager.disconnect(session)
+        except (ControlPlaneError, asyncio.CancelledError):
+            # A store that is away must not make a clean end look like a crash: the next start marks all offline.
+            if not plane.closing:
+                raise
 
 
 async def _admit(websocket: WebSocket, plane: ControlPlane) -> tuple[AgentSession, bool]:
     address = _address(websocket)
-    if plane.draining:
+    if plane.closing:
         raise RefusedError(503, "draining", "This control plane is shutting down; connect again in a moment.")
     identity = identify(
         websocket.headers, address, websocket.app.state.agent_token, websocket.app.state.allowed_origins

@@ -44,11 +44,11 @@ async def test_it_is_not_ready_while_it_shuts_down_but_lives(site: Site) -> None
     assert (await site.get("/health"))["status"] == "healthy"
 
 
-async def test_whoever_waits_is_answered_when_it_shuts_down(site: Site, agent: GoAgent) -> None:
+async def test_whoever_waits_is_answered_when_it_closes(site: Site, agent: GoAgent) -> None:
     agent.hold("web")
     job_id = (await site.deploy("web", wait=0))["job_id"]
     await agent.started(1)
-    site.plane.draining = True
+    site.plane.closing = True
     async with asyncio.timeout(4):
         assert (await site.get(f"/jobs/{job_id}", wait=300))["status"] in {"queued", "in_progress"}
 

@@ -12,10 +12,7 @@ import pytest
 from tests.support.agent_harness import TOKEN, AgentProcess
 from tests.support.app import WEB
 from tests.support.docker_stand_in import StandInDocker
-from tests.support.go_agent import GoAgent
 from tests.support.server import ServerProcess
-
-RESTARTS = 3
 
 
 @pytest.fixture
@@ -69,31 +66,6 @@ async def over(client: httpx.AsyncClient, job: str) -> dict[str, Any]:
     document: dict[str, Any] = (await client.get(f"/jobs/{job}", params={"wait": 25})).json()
     assert document["status"] in {"completed", "failed"}, document
     return document
-
-
-async def test_restart_after_restart_declares_nothing_lost_that_may_still_be_answered(
-    server: ServerProcess, client: httpx.AsyncClient
-) -> None:
-    async with GoAgent(server.ws_url, server.agent_token, "web-1") as agent:
-        await agent.connected()
-        jobs = []
-        for n in range(10):
-            agent.hold(f"p-{n}")
-            jobs.append(await deploy(client, f"p-{n}"))
-        await agent.started(10)
-        for restart in range(RESTARTS):
-            await server.terminate(signal.SIGKILL if restart % 2 else signal.SIGTERM)
-            await server.start()
-            await agent.connected(restart + 2)
-            running = (await client.get("/jobs", params={"status": "in_progress"})).json()["jobs"]
-            assert {job["id"] for job in running} == set(jobs[restart:])
-            agent.release(f"p-{restart}")
-            assert (await over(client, jobs[restart]))["status"] == "completed"
-        for n in range(RESTARTS, 10):
-            agent.release(f"p-{n}")
-            assert (await over(client, jobs[n]))["status"] == "completed"
-        assert [run.job_id for run in agent.executions] == jobs
-        assert agent.lost == []
 
 
 async def test_the_python_agents_answer_from_while_the_server_was_dead_counts(

@@ -36,8 +36,8 @@ class ServerFailedError(AssertionError):
 class ServerProcess:
     """`async with ServerProcess(tmp_path) as server:` a server that is ready, and gone afterwards.
 
-    `env` is laid over settings made for tests: loopback, a free port, JSON logs, random tokens; a value of None
-    leaves that variable unset. `directory` is where it is started; without one it is a temporary directory.
+    `env` is laid over settings made for tests: loopback, a free port, JSON logs, random tokens, one second of grace;
+    a value of None leaves that variable unset. `directory` is where it is started, by default a temporary one.
     `sabotage` takes one guard out of it, by the name of a module of tests.support.sabotage; `wrapper` is a command
     to start it by, such as strace with its options.
     """
@@ -213,7 +213,7 @@ class ServerProcess:
 def _environment(overrides: Mapping[str, str | None]) -> dict[str, str]:
     settings = {name.upper() for name in Settings.model_fields}
     wanted: dict[str, str | None] = {name: value for name, value in os.environ.items() if name not in settings}
-    wanted |= {"HOST": "127.0.0.1", "PORT": "0", "LOG_FORMAT": "json"}
+    wanted |= {"HOST": "127.0.0.1", "PORT": "0", "LOG_FORMAT": "json", "SHUTDOWN_GRACE_SECONDS": "1"}
     wanted |= {"API_TOKEN": secrets.token_urlsafe(32), "AGENT_SECRET_TOKEN": secrets.token_urlsafe(32)}
     wanted |= overrides
     return {name: value for name, value in wanted.items() if value is not None}
