@@ -84,6 +84,7 @@ async def test_a_command_whose_connection_ended_before_its_write_goes_out_on_the
     assert [run.job_id for run in again.executions] == [job]
 
 
+@pytest.mark.promise("6")
 async def test_after_three_sends_that_failed_the_job_fails_with_dispatch_failed(fleet: Fleet) -> None:
     await fleet.joined(reconnect=False)
     async with cutting_claims(fleet, "cut"):
@@ -118,6 +119,7 @@ async def test_an_agent_that_reads_nothing_is_cut_and_what_was_not_written_goes_
     assert good.closes == []
 
 
+@pytest.mark.promise("12")
 async def test_a_peer_that_answers_no_ping_is_shown_offline_in_time(open_fleet: OpenFleet) -> None:
     fleet = await open_fleet(agent_ping_interval_seconds=0.2, agent_ping_timeout_seconds=0.3)
     good = await fleet.joined("good")
@@ -130,6 +132,7 @@ async def test_a_peer_that_answers_no_ping_is_shown_offline_in_time(open_fleet: 
     assert good.closes == []
 
 
+@pytest.mark.promise("8")
 async def test_what_runs_when_the_connection_drops_is_not_sent_again_and_answers_on_a_later_one(fleet: Fleet) -> None:
     agent = await fleet.joined()
     agent.hold("web")
@@ -150,6 +153,7 @@ async def test_what_runs_when_the_connection_drops_is_not_sent_again_and_answers
     assert agent.overlaps() == []
 
 
+@pytest.mark.promise("6")
 async def test_a_command_that_was_never_acknowledged_is_not_sent_again_to_an_agent_that_would_run_it_twice(
     fleet: Fleet,
 ) -> None:
@@ -244,6 +248,7 @@ async def test_a_new_process_that_knows_no_jobs_fails_what_the_old_one_ran_at_on
     assert (await fleet.get(f"/jobs/{job}"))["reason"] == "agent_lost"
 
 
+@pytest.mark.promise("6")
 async def test_a_command_is_sent_three_times_at_most(fleet: Fleet) -> None:
     raw = await fleet.raw("host-1", process("process-1"), RESEND)
     job = await fleet.start("web")
