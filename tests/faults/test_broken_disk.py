@@ -20,8 +20,8 @@ from tests.support.go_agent import GoAgent
 from tests.support.server import ServerProcess
 from tests.support.store import sql
 
-FAILS = {"pwrite64": (40, 300), "fdatasync": (5, 30)}
-"""Which of a thread's calls is the first to fail: later ones than a start makes."""
+FAILS = {"pwrite64": (200, 500), "fdatasync": (10, 30)}
+"""Which of a thread's calls is the first to fail: later ones than a start and the first deploys make."""
 EXIT_STORAGE_BROKEN = 70
 PAGE_BYTES = 4096
 LINE = "The disk failed under the database"

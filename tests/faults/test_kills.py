@@ -87,7 +87,7 @@ async def test_a_kill_while_the_database_is_made_leaves_one_that_the_next_start_
 
 @pytest.mark.control("1")
 async def test_the_check_finds_acknowledgements_before_their_commit(directory: Path) -> None:
-    told, killed = Told(), killed_at("pwrite64", chance().randint(100, 300))
+    told, killed = Told(), killed_at("pwrite64", chance().randint(200, 400))
     async with ServerProcess(directory, sabotage="early_acknowledgement", wrapper=killed) as server:
         async with GoAgent(server.ws_url, server.agent_token, "web-1") as agent:
             await agent.connected()
