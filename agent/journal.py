@@ -17,6 +17,9 @@ KEEP_ANSWERS = 1000
 KEEP_SECONDS = 7 * 24 * 3600
 """How many delivered answers, and for how long: well over the 24 h that a queued job may wait."""
 
+KEEP_FLEETING = 20
+"""Answers to health checks in memory, of which at most a few are ever under way."""
+
 PRUNE_EVERY = 100
 """Deliveries between two prunings, so that a delivery stays one rename."""
 
@@ -33,6 +36,7 @@ class Journal:
         for each in (self._unsent, self._sent):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._not_on_disk: dict[str, str] = {}
+        self._fleeting: dict[str, str] = {}
         self._delivered_since_prune = 0
         for leftover in directory.glob("*/.*.tmp"):
             leftover.unlink(missing_ok=True)
@@ -51,12 +55,17 @@ class Journal:
 
     def has(self, job_id: str) -> bool:
         """Whether the job's final answer is known."""
-        return job_id in self._not_on_disk or any(path.exists() for path in self._paths(job_id))
+        return (
+            job_id in self._fleeting
+            or job_id in self._not_on_disk
+            or any(path.exists() for path in self._paths(job_id))
+        )
 
     def read(self, job_id: str) -> str | None:
         """Return the final answer's JSON text, or None if it is not known (any more)."""
-        if job_id in self._not_on_disk:
-            return self._not_on_disk[job_id]
+        for kept in (self._fleeting, self._not_on_disk):
+            if job_id in kept:
+                return kept[job_id]
         for path in self._paths(job_id):
             with contextlib.suppress(FileNotFoundError):
                 return path.read_text("utf-8")
@@ -76,8 +85,19 @@ class Journal:
             )
             self._not_on_disk[job_id] = answer
 
+    def save_fleeting(self, job_id: str, answer: str) -> None:
+        """Keep the answer to a question that may be asked anew without harm: in memory, and the last few only.
+
+        Asked every minute, such questions would soon take the place of the answers that must be kept.
+        """
+        self._fleeting[job_id] = answer
+        if len(self._fleeting) > KEEP_FLEETING:
+            del self._fleeting[next(iter(self._fleeting))]
+
     def mark_delivered(self, job_id: str) -> None:
         """Note that the control plane has the answer. Known or not, twice or not: never raises."""
+        if job_id in self._fleeting:
+            return
         name = _file_name(job_id)
         with contextlib.suppress(OSError):
             (self._unsent / name).rename(self._sent / name)

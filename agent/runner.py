@@ -15,7 +15,7 @@ from agent.journal import Journal
 from agent.outbox import Outbox
 from agent.projects import compose_key
 from control_plane.core import protocol
-from control_plane.core.protocol import Command, Response, ResponseStatus
+from control_plane.core.protocol import Command, CommandType, Response, ResponseStatus
 
 RECEIVED = "Command received, processing..."
 """What installed agents say first, to the letter."""
@@ -89,11 +89,15 @@ class Runner:
             reason = f"The agent failed on this command ({type(error).__name__}): its log on the host says more."
             outcome = Outcome(ResponseStatus.FAILED, error=reason)
         answer = _final_answer(command.id, outcome, job_log.close())
-        await asyncio.to_thread(self._journal.save, command.id, answer)
+        if command.type is CommandType.HEALTH_CHECK:
+            self._journal.save_fleeting(command.id, answer)
+        else:
+            await asyncio.to_thread(self._journal.save, command.id, answer)
         del self._running[command.id]
         self._outbox.final(command.id)
         seconds = time.monotonic() - started_at
-        log.info("Job %r (%s): %s in %.1f s", command.id, command.type, outcome.status, seconds)
+        level = logging.DEBUG if command.type is CommandType.HEALTH_CHECK else logging.INFO
+        log.log(level, "Job %r (%s): %s in %.1f s", command.id, command.type, outcome.status, seconds)
 
     def _knows(self, job_id: str) -> bool:
         return job_id in self._running or self._journal.has(job_id)

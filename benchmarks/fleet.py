@@ -21,6 +21,7 @@ HANDSHAKE_SECONDS = 10.0
 _TEXT, _CLOSE, _PING = 0x81, 0x88, 0x89
 _COMMAND_ID = b'"id":"'
 _PROJECT = b'"bench-'
+_HEALTH_CHECK = b'"HEALTH_CHECK"'
 _LOGS = r" Network web_default  Created\n Volume \"web_data\"  Created\n Container web-web-1  Started\n"
 
 
@@ -123,6 +124,8 @@ class SimulatedAgent(asyncio.Protocol):
         job_id = command[start : command.find(b'"', start)]
         project_at = command.find(_PROJECT) + 1
         batch = self._fleet.batch
+        if _HEALTH_CHECK in command:
+            return answers_to(job_id)
         if start < len(_COMMAND_ID) or not project_at or batch is None:
             self._fail(f"an agent got an unexpected command: {command[:500]!r}")
             return b""

@@ -98,6 +98,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=1024 * 1024, ge=1024, le=64 * 1024 * 1024)
     agent_ping_interval_seconds: PingSeconds = 13
     agent_ping_timeout_seconds: PingSeconds = 10
+    health_check_interval_seconds: float = Field(default=60, ge=0, le=DAY_SECONDS, allow_inf_nan=False)
     shutdown_grace_seconds: int = Field(default=30, ge=0, le=600)
     retention_days: int = Field(default=90, ge=0, le=36_500)
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()

@@ -31,9 +31,10 @@ from control_plane.config import Settings
 from control_plane.core import protocol
 from control_plane.core.metrics import Metrics
 from control_plane.fleet.dispatcher import Dispatcher
+from control_plane.fleet.health import HealthChecks
 from control_plane.fleet.manager import ConnectionManager
 from control_plane.fleet.recorder import Recorder
-from control_plane.loops import acknowledgements, deadlines, disk, presence, retention
+from control_plane.loops import acknowledgements, deadlines, disk, health_checks, presence, retention
 from control_plane.loops.supervisor import Loop, Supervisor
 from control_plane.operations.context import ControlPlane, Limits
 from control_plane.operations.grace import MOMENT_SECONDS, Grace
@@ -104,21 +105,21 @@ async def _lifespan(
 ) -> AsyncIterator[None]:
     plane = await _open(settings, app.state.metrics, start_checker)
     await note_start(plane.store, __version__, visible_settings(settings), secret_settings(settings, secrets))
-    supervisor = Supervisor(
-        [
-            Loop("deadlines", deadlines.INTERVAL_SECONDS, partial(deadlines.run_once, plane)),
-            Loop("acknowledgements", acknowledgements.INTERVAL_SECONDS, partial(acknowledgements.run_once, plane)),
-            Loop("disk", disk.INTERVAL_SECONDS, partial(disk.run_once, plane)),
-            Loop("presence", presence.INTERVAL_SECONDS, partial(presence.run_once, plane)),
-            Loop(
-                "retention",
-                retention.INTERVAL_SECONDS,
-                partial(retention.run_once, plane),
-                first_after_seconds=retention.FIRST_AFTER_SECONDS,
-            ),
-        ],
-        asyncio.get_running_loop().time,
-    )
+    loops = [
+        Loop("deadlines", deadlines.INTERVAL_SECONDS, partial(deadlines.run_once, plane)),
+        Loop("acknowledgements", acknowledgements.INTERVAL_SECONDS, partial(acknowledgements.run_once, plane)),
+        Loop("disk", disk.INTERVAL_SECONDS, partial(disk.run_once, plane)),
+        Loop("presence", presence.INTERVAL_SECONDS, partial(presence.run_once, plane)),
+        Loop(
+            "retention",
+            retention.INTERVAL_SECONDS,
+            partial(retention.run_once, plane),
+            first_after_seconds=retention.FIRST_AFTER_SECONDS,
+        ),
+    ]
+    if settings.health_check_interval_seconds:
+        loops.append(Loop("health_checks", health_checks.INTERVAL_SECONDS, partial(health_checks.run_once, plane)))
+    supervisor = Supervisor(loops, asyncio.get_running_loop().time)
     app.state.control_plane = plane
     app.state.supervisor = supervisor
     supervisor.start()
@@ -136,16 +137,18 @@ async def _open(settings: Settings, metrics: Metrics, start_checker: Callable[[]
     store = await asyncio.to_thread(Store, settings.database_url, _end_process, loop, metrics.committed)
     bus = MemoryBus()
     recorder = Recorder(store, bus, metrics)
+    dispatcher = Dispatcher(store, recorder)
     return ControlPlane(
         store=store,
         bus=bus,
         manager=ConnectionManager(store),
-        dispatcher=Dispatcher(store, recorder),
+        dispatcher=dispatcher,
         recorder=recorder,
         inboxes=Inboxes(recorder.record),
         checker=start_checker(),
         metrics=metrics,
         grace=Grace(settings.shutdown_grace_seconds),
+        health=HealthChecks(dispatcher, metrics, settings.health_check_interval_seconds),
         limits=Limits(
             deploy_seconds=settings.deploy_timeout_seconds,
             stop_seconds=settings.stop_timeout_seconds,

@@ -26,7 +26,11 @@ async def get_service() -> ServiceInfo:
 @router.get("/health", operation_id="get_health", summary="Say that the process lives")
 async def get_health(plane: Plane) -> Health:
     """Answer as long as the process can; for liveness probes."""
-    return Health(status="healthy", connected_agents=plane.manager.connected_count)
+    return Health(
+        status="healthy",
+        connected_agents=plane.manager.connected_count,
+        unresponsive_agents=plane.health.unresponsive_count,
+    )
 
 
 @router.get(

@@ -49,6 +49,7 @@ class Health(BaseModel):
 
     status: Literal["healthy"]
     connected_agents: int
+    unresponsive_agents: int = Field(description="Those of them that leave health checks unanswered.")
 
 
 class Readiness(BaseModel):
@@ -57,7 +58,23 @@ class Readiness(BaseModel):
     status: Literal["ready"]
 
 
-class AgentOut(FromRow):
+class AgentHealth(BaseModel):
+    """What an agent told when it last answered a health check; null is what it does not tell."""
+
+    latency_seconds: float = Field(description="From the question to the whole answer.")
+    version: str | None = None
+    docker_version: str | None = None
+    compose_version: str | None = None
+    docker_error: str | None = Field(default=None, description="Why Docker or Compose cannot be used there.")
+    disk_free_bytes: int | None = Field(default=None, description="Of the disk that holds the agent's projects.")
+    disk_total_bytes: int | None = None
+    memory_available_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    load_average: list[float] | None = Field(default=None, description="Over 1, 5 and 15 minutes.")
+    error: str | None = Field(default=None, description="Why the check itself failed there.")
+
+
+class AgentBrief(FromRow):
     """A host that has connected at least once."""
 
     id: int
@@ -68,6 +85,14 @@ class AgentOut(FromRow):
     version: str
     architecture: str = Field(examples=["linux-amd64"])
     created_at: datetime
+
+
+class AgentOut(AgentBrief):
+    """A host that has connected at least once, and how it is."""
+
+    health: AgentHealth | None = Field(description="Its last answer to a health check; null before the first.")
+    health_at: datetime | None = Field(description="When that answer came.")
+    missed_checks: int = Field(description="Health checks in a row that it has left unanswered.")
 
 
 class AgentPage(BaseModel):
@@ -252,7 +277,7 @@ class EventPage(BaseModel):
 class ProjectPlaceOut(FromRow):
     """A project on one agent."""
 
-    agent: AgentOut
+    agent: AgentBrief
     latest: DeploymentOut = Field(description="The newest deployment, whatever became of it.")
     current: DeploymentOut | None = Field(description="The one that runs; null when none does.")
 

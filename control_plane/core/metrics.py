@@ -21,6 +21,7 @@ from control_plane.core.protocol import CloseCode, CommandType
 from control_plane.core.states import TERMINAL_JOB_STATUSES, FailureReason, JobStatus
 
 ANSWER_OUTCOMES = ("moved", "logged", "late", "duplicate", "forged", "unknown")
+HEALTH_CHECK_OUTCOMES = ("asked", "skipped", "answered", "late", "missed")
 PEERS_CLOSE_CODES = (1000, 1005, 1006)
 """What ends a connection from the agent's side (RFC 6455, section 7.4.1): closed, closed without a code, cut."""
 REFUSAL_CODES = ("draining", "flooding", "hostname_taken", "invalid_hostname", "origin_not_allowed", "unauthorized")
@@ -52,6 +53,11 @@ class Metrics:
 
     def _define_fleet(self) -> None:
         self.agents_connected = self._gauge("agents_connected", "Agents whose socket is up.")
+        self.agents_unresponsive = self._gauge(
+            "agents_unresponsive", "Agents whose socket is up and who leave health checks unanswered."
+        )
+        checks = self._counter("health_checks", "Health checks, by what became of them.", "outcome")
+        self.health_checks = {outcome: checks.labels(outcome) for outcome in HEALTH_CHECK_OUTCOMES}
         self.agent_connects = self._counter("agent_connects", "Handshakes that were accepted.")
         self._refusals = self._counter("agent_refusals", "Handshakes that were refused, by problem code.", "code")
         for reason in REFUSAL_CODES:  # from zero on: the first of a kind is an increase, too

@@ -40,7 +40,7 @@ class Capability(StrEnum):
 
     RESEND = "resend"
     """A command whose job id the agent knows, running or finished, is answered again and never run again;
-    finished ids and undelivered answers survive the agent's restart."""
+    finished ids and undelivered answers survive the agent's restart. Of a HEALTH_CHECK neither is asked for."""
     STATUS_JSON = "status-json"
     """STATUS answers `data` with the parsed list of `docker compose ps --all --format json`."""
     DRY_RUN = "dry-run"

@@ -32,9 +32,11 @@ class DeploymentStatus(StrEnum):
 
 
 class AgentStatus(StrEnum):
-    """Whether an agent's socket is up."""
+    """Whether an agent's socket is up, and whether the agent answers on it."""
 
     ONLINE = "online"
+    UNRESPONSIVE = "unresponsive"
+    """The socket is up, and three health checks in a row were not answered."""
     OFFLINE = "offline"
 
 

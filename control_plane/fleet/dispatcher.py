@@ -14,7 +14,7 @@ import structlog
 
 from control_plane.core.errors import ControlPlaneError
 from control_plane.core.states import FailureReason, JobStatus
-from control_plane.fleet.encoding import encode_job
+from control_plane.fleet.encoding import claim_now, encode_job
 from control_plane.fleet.lane import Lane, Waiting
 from control_plane.fleet.reconcile import MAX_SENDS, Verdict, judge
 from control_plane.fleet.recorder import Recorder
@@ -148,6 +148,14 @@ class Dispatcher:
         self._lanes[job.id] = agent
         self._run(agent)
 
+    async def ask(self, session: AgentSession, question: AgentJob, *, alone: bool) -> bool:
+        """Send a question that no row keeps, if its lane lets it go (`Lane.hold`); whether it was written."""
+        agent = self._find(session.agent_id)
+        if agent is None or agent.task or self._closing or not agent.lane.hold(question, alone=alone):
+            return False
+        agent.written_at = asyncio.get_running_loop().time()
+        return await agent.session.send(await encode_job(self._store, Waiting(question)))
+
     def acknowledged(self, session: AgentSession, job_id: str) -> None:
         """Note that an agent has answered for a job."""
         agent = self._agents.get(session.agent_id)
@@ -252,7 +260,7 @@ class Dispatcher:
             return
         text = await encode_job(self._store, waiting)
         try:
-            await self._store.write(jobs.claim_jobs, _claim(job, session))
+            await self._store.write(jobs.claim_jobs, claim_now(job, session))
         except NotMovedError:
             self.over(job.id)
             return
@@ -289,11 +297,3 @@ class Dispatcher:
     async def _fail(self, job: AgentJob, reason: FailureReason, error: str) -> None:
         answer = Answer(job.id, None, JobStatus.FAILED, datetime.now(UTC), reason=reason, error=error)
         await self._recorder.record(answer)
-
-
-def _claim(job: AgentJob, session: AgentSession) -> jobs.Claim:
-    """Return the claim of a send now. Only a first send starts the clock, and only of what changes a project."""
-    now = datetime.now(UTC)
-    starts = job.kind.changes_project and not job.sent
-    deadline = now + timedelta(seconds=job.timeout_seconds) if starts else job.deadline_at
-    return jobs.Claim(job.id, job.attempt, session.identity.instance, now, deadline)

@@ -1,9 +1,13 @@
-"""Encoding: what a job becomes on the wire. The dispatcher calls it before it counts a send."""
+"""Encoding: what a job becomes on the wire, and what its send becomes in the store. For the dispatcher."""
+
+from datetime import UTC, datetime, timedelta
 
 from control_plane.core.compose import to_wire
 from control_plane.core.protocol import CommandType, encode_command
 from control_plane.fleet.lane import Waiting
+from control_plane.fleet.session import AgentSession
 from control_plane.store import jobs
+from control_plane.store.jobs import AgentJob
 from control_plane.store.store import Store
 
 
@@ -19,3 +23,11 @@ async def encode_job(store: Store, waiting: Waiting) -> str:
             source = await store.read(jobs.get_compose_of_job, job.id)
         payload["compose_file_base64"] = to_wire(source)
     return encode_command(job.id, job.kind, payload)
+
+
+def claim_now(job: AgentJob, session: AgentSession) -> jobs.Claim:
+    """Return the claim of a send now. Only a first send starts the clock, and only of what changes a project."""
+    now = datetime.now(UTC)
+    starts = job.kind.changes_project and not job.sent
+    deadline = now + timedelta(seconds=job.timeout_seconds) if starts else job.deadline_at
+    return jobs.Claim(job.id, job.attempt, session.identity.instance, now, deadline)

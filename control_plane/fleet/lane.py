@@ -30,6 +30,8 @@ class Lane:
         self._waiting: dict[str, Waiting] = {}
         self._running: dict[str, str] = {}
         """Folded project name → id of the job that changes the project now."""
+        self._questions: list[str] = []
+        """Ids of the STATUS and HEALTH_CHECK jobs that were sent and are not over."""
         self._unacknowledged: str | None = None
 
     def add(self, job: AgentJob, source: bytes | None = None) -> None:
@@ -63,7 +65,20 @@ class Lane:
     def sent(self, job: AgentJob) -> None:
         """Note that a job goes out."""
         self._unacknowledged = job.id
-        self.add_running(job)
+        if job.kind.changes_project:
+            self.add_running(job)
+        else:
+            self._questions.append(job.id)
+
+    def hold(self, question: AgentJob, *, alone: bool) -> bool:
+        """Let nothing follow a question that is no job before it is acknowledged; False if it may not go itself.
+
+        It passes nothing that waits, and with `alone` it may go only while no job runs.
+        """
+        if not self.is_open_for(question) or (alone and bool(self._running or self._questions)):
+            return False
+        self._unacknowledged = question.id
+        return True
 
     def acknowledged(self, job_id: str) -> bool:
         """Note the first answer for a job; returns whether that lets the next command out."""
@@ -76,6 +91,8 @@ class Lane:
         """Note that a job has ended, wherever it was."""
         self.acknowledged(job_id)
         self._waiting.pop(job_id, None)
+        if job_id in self._questions:
+            self._questions.remove(job_id)
         self._running = {name: running for name, running in self._running.items() if running != job_id}
 
     @property

@@ -77,6 +77,22 @@ class Rate:
         return self._count <= most
 
 
+@dataclass(slots=True)
+class Pulse:
+    """How the agent of one session answers its health checks; kept by `fleet.health`. Times are the event loop's."""
+
+    due_at: float = 0.0
+    """When its next turn comes."""
+    owed: bool = False
+    """Whether it was asked at its last turn."""
+    heard: bool = False
+    """Whether it has brought any command to its end since then."""
+    missed: int = 0
+    """Turns in a row that found it silent."""
+    asked: dict[str, float] = field(default_factory=dict)
+    """Checks without an answer yet, and when each was written; the last few."""
+
+
 @dataclass(eq=False, slots=True)
 class AgentSession:
     """A connected agent."""
@@ -89,6 +105,7 @@ class AgentSession:
     closed: bool = False
     rate: Rate = field(default_factory=Rate)
     """Of the messages it sends."""
+    pulse: Pulse = field(default_factory=Pulse)
 
     @property
     def last_seen(self) -> datetime:

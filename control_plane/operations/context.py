@@ -9,6 +9,7 @@ from control_plane.core.metrics import Metrics
 from control_plane.core.protocol import CommandType
 from control_plane.fleet.cooldown import Cooldowns
 from control_plane.fleet.dispatcher import Dispatcher
+from control_plane.fleet.health import HealthChecks
 from control_plane.fleet.manager import ConnectionManager
 from control_plane.fleet.recorder import Recorder
 from control_plane.operations.grace import Grace
@@ -53,6 +54,7 @@ class ControlPlane:
     recorder: Recorder
     inboxes: Inboxes
     checker: Checker
+    health: HealthChecks
     limits: Limits
     metrics: Metrics
     grace: Grace

@@ -18,6 +18,7 @@ async def observe(plane: ControlPlane) -> None:
     """Set every gauge that tells how much there is now."""
     metrics = plane.metrics
     metrics.agents_connected.set(plane.manager.connected_count)
+    metrics.agents_unresponsive.set(plane.health.unresponsive_count)
     metrics.commands_awaited.set(plane.dispatcher.awaited_count)
     metrics.answers_waiting.set(plane.inboxes.waiting_count)
     metrics.writer_waiting.set(plane.store.waiting_count)

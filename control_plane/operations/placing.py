@@ -43,8 +43,17 @@ async def choose_agent(plane: ControlPlane, project_name: str, agent_id: int | N
         default=None,
     )
     if chosen is None:
-        raise NoAgentsError("No agent is connected to take this project: start one, or check why none connects.")
+        raise NoAgentsError(_nobody(plane.manager.connected_count))
     return chosen[1]
+
+
+def _nobody(connected: int) -> str:
+    if connected:
+        return (
+            "No agent that is connected answers its health checks, so none can take this project: see what GET "
+            "/agents?status=unresponsive lists, or name an agent with agent_id."
+        )
+    return "No agent is connected to take this project: start one, or check why none connects."
 
 
 async def locate_project(plane: ControlPlane, project_name: str, agent_id: int | None) -> Placement:

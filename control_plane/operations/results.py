@@ -13,6 +13,7 @@ from control_plane.core.logs import cut_middle
 from control_plane.core.protocol import MAX_DATA_CHARACTERS, UNKNOWN_JOB_ID, Response, ResponseStatus
 from control_plane.core.states import FailureReason, JobStatus, job_status_for
 from control_plane.core.text import clean_text
+from control_plane.fleet.health import is_check
 from control_plane.fleet.session import AgentSession
 from control_plane.operations.context import ControlPlane
 from control_plane.operations.inbox import InboxFullError
@@ -36,7 +37,12 @@ def admit_message(session: AgentSession) -> None:
 
 def receive(plane: ControlPlane, session: AgentSession, response: Response) -> None:
     """Take one answer of an agent. Raises FloodError."""
+    if is_check(response.job_id):
+        plane.health.answered(session, response)
+        return
     plane.dispatcher.acknowledged(session, response.job_id)
+    if response.status.final:
+        session.pulse.heard = True
     if response.job_id == UNKNOWN_JOB_ID:
         plane.metrics.answered("unknown")
         return
@@ -55,7 +61,7 @@ def lose_oversized(plane: ControlPlane, session: AgentSession, start: str) -> No
     """
     named = _NAMED_JOB.search(start)
     candidates = [named[1]] if named else plane.dispatcher.running_jobs(session)
-    if len(candidates) != 1:
+    if len(candidates) != 1 or is_check(candidates[0]):
         return
     plane.inboxes.put(
         session.agent_id,

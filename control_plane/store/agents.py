@@ -50,6 +50,8 @@ class Departure:
     at: datetime
 
 
+ON_CONNECTION = (agent_table.c.id == bindparam("agent"), agent_table.c.connection_id == bindparam("connection"))
+"""What came late, over a connection that is no more, changes nothing."""
 _ARRIVE = Bulk(
     upsert(
         agent_table,
@@ -69,7 +71,7 @@ _ARRIVE = Bulk(
 )
 _DEPART = Bulk(
     update(agent_table)
-    .where(agent_table.c.id == bindparam("agent"), agent_table.c.connection_id == bindparam("connection"))
+    .where(*ON_CONNECTION)
     .values(status=AgentStatus.OFFLINE.value, last_seen=bindparam("at"), connection_id="")
 )
 _SEEN = Bulk(update(agent_table).where(agent_table.c.id == bindparam("agent")).values(last_seen=bindparam("at")))
@@ -147,10 +149,10 @@ def see(db: Connection, sightings: Sequence[dict[int, datetime]]) -> list[Except
 
 
 def forget_connections(db: Connection, items: Sequence[None]) -> list[int | Exception]:
-    """Mark every agent offline: at start-up no socket stands. Returns how many had been online."""
+    """Mark every agent offline: at start-up no socket stands. Returns how many had not been."""
     result = db.execute(
         update(agent_table)
-        .where(agent_table.c.status == AgentStatus.ONLINE.value)
+        .where(agent_table.c.status != AgentStatus.OFFLINE.value)
         .values(status=AgentStatus.OFFLINE.value, connection_id="")
     )
     return [result.rowcount] * len(items)

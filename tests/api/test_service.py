@@ -28,7 +28,7 @@ async def test_the_service_tells_its_name_and_version(site: Site) -> None:
 
 
 async def test_health_counts_the_connected_agents(site: Site) -> None:
-    assert await site.get("/health") == {"status": "healthy", "connected_agents": 0}
+    assert await site.get("/health") == {"status": "healthy", "connected_agents": 0, "unresponsive_agents": 0}
     await site.agent("host-1")
     await site.agent("host-2")
     assert (await site.get("/health"))["connected_agents"] == 2

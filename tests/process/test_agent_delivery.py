@@ -210,7 +210,7 @@ async def test_a_projects_directory_that_cannot_be_made_ends_it_with_2(stage: St
 
 
 class SilentServer:
-    """A server that upgrades, asks for a HEALTH_CHECK and then reads without ever answering a ping."""
+    """A server that upgrades, asks for a STATUS and then reads without ever answering a ping."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -243,7 +243,7 @@ class SilentServer:
         request = (await reader.readuntil(b"\r\n\r\n")).decode()
         key = next(line.split(": ")[1] for line in request.split("\r\n") if line.startswith("Sec-WebSocket-Key"))
         accept = base64.b64encode(hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest())  # noqa: S324
-        command = b'{"id":"silent-1","type":"HEALTH_CHECK","payload":{}}'
+        command = b'{"id":"silent-1","type":"STATUS","payload":{"project_name":"web"}}'
         writer.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n" + bytes([0x81, len(command)]) + command

@@ -214,6 +214,7 @@ def _environment(overrides: Mapping[str, str | None]) -> dict[str, str]:
     settings = {name.upper() for name in Settings.model_fields}
     wanted: dict[str, str | None] = {name: value for name, value in os.environ.items() if name not in settings}
     wanted |= {"HOST": "127.0.0.1", "PORT": "0", "LOG_FORMAT": "json", "SHUTDOWN_GRACE_SECONDS": "1"}
+    wanted |= {"HEALTH_CHECK_INTERVAL_SECONDS": "0"}  # tests count what agents are sent
     wanted |= {"API_TOKEN": secrets.token_urlsafe(32), "AGENT_SECRET_TOKEN": secrets.token_urlsafe(32)}
     wanted |= overrides
     return {name: value for name, value in wanted.items() if value is not None}

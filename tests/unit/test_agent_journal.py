@@ -136,3 +136,16 @@ def test_any_job_id_makes_a_usable_file_name(tmp_path: Path, job_id: str) -> Non
     journal.save(job_id, "{}")
     assert journal.has(job_id)
     assert [path.suffix for path in (tmp_path / "unsent").iterdir()] == [".json"]
+
+
+def test_answers_to_health_checks_are_kept_in_memory_and_displace_nothing(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.save("j1", answer("j1"))
+    journal.mark_delivered("j1")
+    for number in range(2 * KEEP_ANSWERS):
+        journal.save_fleeting(f"health-{number}", answer("h"))
+        journal.mark_delivered(f"health-{number}")
+    assert journal.read(f"health-{2 * KEEP_ANSWERS - 1}") == answer("h")
+    assert not journal.has("health-0")
+    assert journal.has("j1")
+    assert len(list(tmp_path.glob("*/*.json"))) == 1
