@@ -25,9 +25,10 @@ WARM_UP = b"services: {web: {image: web}}"
 
 
 def serve(connection: socket.socket) -> None:
-    """Answer requests in their order until the other end is closed."""
+    """Say that all is ready, then answer requests in their order until the other end is closed."""
     waiting = bytearray()
-    with contextlib.suppress(ConnectionError):
+    with contextlib.suppress(ConnectionError):  # also when the server has ended before this process was ready
+        connection.sendall(frames.FINE)
         while received := connection.recv(RECEIVE_BYTES):
             waiting += received
             verdicts, since = bytearray(), time.monotonic()
@@ -58,7 +59,6 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     with socket.socket(fileno=int(sys.argv[1])) as connection:
-        connection.sendall(frames.FINE)
         serve(connection)
 
 
