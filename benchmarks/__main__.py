@@ -17,7 +17,7 @@ from typing import Any
 
 import uvloop
 
-from benchmarks import measure, report, servers
+from benchmarks import measure, report, scenarios, servers
 from benchmarks.deploys import BenchmarkError
 from benchmarks.fleet import Fleet
 from benchmarks.machine import UnfitMachineError, examine, raise_open_files
@@ -43,6 +43,8 @@ class Plan:
     at_once: int
     same_file: bool
     programs: tuple[str, ...]
+    crowds: tuple[str, ...]
+    sizes: scenarios.Sizes
 
 
 FULL = {"rounds": 3, "deploys": 10_000, "warm_up": 1_000, "agents": 200, "crowd": 10_000}
@@ -57,7 +59,9 @@ def main() -> int:
         raise_open_files(OPEN_FILES)
         with tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.directory) as place:
             print(report.machine_text(examine(Path(place))), flush=True)
-            findings = uvloop.run(_measure(_plan(arguments), Path(place)))
+            plan = _plan(arguments)
+            findings = uvloop.run(_measure(plan, Path(place)))
+            crowds = uvloop.run(_scenarios(plan, Path(place)))
     except UnfitMachineError as error:
         print(error, file=sys.stderr)
         return 2
@@ -67,7 +71,7 @@ def main() -> int:
     except asyncio.CancelledError:
         print("The run is void: the generator itself failed, see above.", file=sys.stderr)
         return 1
-    lines = report.lines_of(findings)
+    lines = [*report.lines_of(findings), *crowds]
     print(f"\n{report.table(lines)}")
     if arguments.quick:
         print("\nThat was a smoke run: far too short for its figures to mean anything.")
@@ -78,7 +82,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="measure the server beside a floor")
     parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
     parser.add_argument("--quick", action="store_true", help="a smoke run of a few seconds")
-    parser.add_argument("--only", choices=sorted(PROGRAMS), help="measure one of the two programs")
+    parser.add_argument("--only", choices=[*PROGRAMS, *scenarios.SCENARIOS], help="one program or scenario")
     parser.add_argument("--same-file", action="store_true", help="deploy one Compose file everywhere")
     parser.add_argument("--directory", type=Path, default=CHECKOUT / "build", help="where the databases go")
     parser.add_argument("--at-once", type=int, default=500, help="handshakes in flight while the crowd connects")
@@ -93,8 +97,14 @@ def _arguments() -> argparse.Namespace:
 def _plan(arguments: argparse.Namespace) -> Plan:
     sizes = QUICK if arguments.quick else FULL
     sizes = {name: getattr(arguments, name) or value for name, value in sizes.items()}
-    programs = (arguments.only,) if arguments.only else tuple(PROGRAMS)
-    return Plan(**sizes, at_once=arguments.at_once, same_file=arguments.same_file, programs=programs)
+    return Plan(
+        **sizes,
+        at_once=arguments.at_once,
+        same_file=arguments.same_file,
+        programs=tuple(name for name in PROGRAMS if arguments.only in {None, name}),
+        crowds=tuple(name for name in scenarios.SCENARIOS if arguments.only in {None, name}),
+        sizes=scenarios.QUICK if arguments.quick else scenarios.FULL,
+    )
 
 
 def _void_the_run(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -125,6 +135,16 @@ async def _measure(plan: Plan, place: Path) -> report.Findings:
         else:
             findings.floor_fleet = crowd
     return findings
+
+
+async def _scenarios(plan: Plan, place: Path) -> list[report.Line]:
+    asyncio.get_running_loop().set_exception_handler(_void_the_run)
+    lines = []
+    for name in plan.crowds:
+        print(f"\n{name}", flush=True)
+        with servers.control_plane(place) as server:
+            lines += await scenarios.SCENARIOS[name](server, plan.sizes)
+    return lines
 
 
 async def _deploy_round(plan: Plan, server: Server, figures: dict[int, list[DeployFigures]]) -> None:

@@ -10,6 +10,7 @@ import json
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 PROJECT_PREFIX = b"bench-"
 INDEX_DIGITS = 6
@@ -43,6 +44,36 @@ class Target:
     port: int
     api_token: str
     agent_token: str
+
+
+class Observer(Protocol):
+    """Hears what agents are told to do; a Batch is one."""
+
+    def reached(self, project: bytes, now: float) -> None:
+        """Note that the command for a project came to its agent."""
+
+    def fail(self, reason: str) -> None:
+        """Note what must not happen."""
+
+
+class Uncounted:
+    """Takes the place of a batch where it does not matter what agents are told. What fails is kept in `errors`."""
+
+    def __init__(self, errors: list[str], wanted: int = 0) -> None:
+        self._errors = errors
+        self._left = wanted
+        self.enough = asyncio.Event()
+        """Set once `wanted` commands have come."""
+
+    def reached(self, project: bytes, now: float) -> None:
+        """Count it, and no more."""
+        self._left -= 1
+        if not self._left:
+            self.enough.set()
+
+    def fail(self, reason: str) -> None:
+        """Keep what went wrong."""
+        self._errors.append(reason)
 
 
 class Batch:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from benchmarks.deploys import Batch, BenchmarkError, Target
+from benchmarks.deploys import BenchmarkError, Observer, Target
 
 ADDRESSES = 200
 """Agents dial from 127.0.1.1 to 127.0.1.200, as hosts of their own would: no limit per address is met."""
@@ -31,6 +31,23 @@ def client_frame(opcode: int, payload: bytes) -> bytes:
     if length < 126:
         return bytes((opcode, 0x80 | length, 0, 0, 0, 0)) + payload
     return bytes((opcode, 0x80 | 126)) + length.to_bytes(2, "big") + bytes(4) + payload
+
+
+def upgrade_request(target: Target, hostname: str) -> bytes:
+    """Return what an installed agent of this name sends first."""
+    lines = [
+        "GET /ws HTTP/1.1",
+        f"Host: {target.host}:{target.port}",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version: 13",
+        f"Authorization: Bearer {target.agent_token}",
+        "X-Agent-Version: 1.0.0",
+        "X-Agent-Architecture: linux-amd64",
+        f"X-Agent-Hostname: {hostname}",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
 
 
 def answers_to(job_id: bytes) -> bytes:
@@ -53,17 +70,30 @@ class Connected:
     slowest_handshake_seconds: float
 
 
+@dataclass
+class Returned:
+    """How a crowd of agents came back that had all lost their connections at once. Times are in seconds."""
+
+    handshakes: list[float]
+    """Sorted, of those that succeeded."""
+    failed_handshakes: int
+    """Refused, cut, or not answered in HANDSHAKE_SECONDS."""
+    seconds: float
+    """From the first dial to the last upgrade."""
+
+
 class SimulatedAgent(asyncio.Protocol):
     """One agent's connection."""
 
-    __slots__ = ("_fleet", "_request", "_rest", "_transport", "_upgraded", "up")
+    __slots__ = ("_ended", "_fleet", "_request", "_rest", "_transport", "_upgraded", "up")
 
     def __init__(self, fleet: "Fleet", request: bytes) -> None:
         self._fleet = fleet
         self._request = request
         self._rest = b""
         self._upgraded = False
-        self._transport: asyncio.WriteTransport
+        self._ended = False
+        self._transport: asyncio.WriteTransport | None = None
         self.up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -97,13 +127,14 @@ class SimulatedAgent(asyncio.Protocol):
             at = end
         if at < size:
             self._rest = data[at:]
-        if answers:
+        if answers and self._transport is not None:
             self._transport.write(answers)
 
     def abort(self) -> None:
         """Cut the connection without a word."""
-        self._fleet.closing = True
-        self._transport.abort()
+        self._ended = True
+        if self._transport is not None:
+            self._transport.abort()
 
     def _take_handshake(self, data: bytes) -> bytes:
         head_end = data.find(b"\r\n\r\n")
@@ -135,7 +166,7 @@ class SimulatedAgent(asyncio.Protocol):
         return answers_to(job_id)
 
     def _fail(self, reason: str) -> None:
-        if self._fleet.closing:
+        if self._ended:
             return
         if not self.up.done():
             self.up.set_exception(BenchmarkError(reason))
@@ -166,8 +197,7 @@ class Fleet:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._agents: list[SimulatedAgent] = []
-        self.batch: Batch | None = None
-        self.closing = False
+        self.batch: Observer | None = None
         self.errors: list[str] = []
         """What went wrong on connections while no batch ran; `check` raises it."""
 
@@ -185,6 +215,40 @@ class Fleet:
         self.check()
         return Connected(count, time.perf_counter() - began, max(slowest))
 
+    async def return_at_once(self, within_seconds: float) -> Returned:
+        """Cut all connections and dial them again in the same moment, as after a restart of the server.
+
+        One whose handshake fails dials again after 1, 2, 4 … s, as installed agents do. Those that are not back
+        after `within_seconds` are given up, and counted as failed handshakes.
+        """
+        numbers = range(self.size)
+        self.abort()
+        returned = Returned([], 0, 0.0)
+        began = time.perf_counter()
+        tasks = [asyncio.create_task(self._come_back(number, returned)) for number in numbers]
+        _, late = await asyncio.wait(tasks, timeout=within_seconds)
+        returned.seconds = time.perf_counter() - began
+        returned.handshakes.sort()
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        returned.failed_handshakes += len(late)
+        return returned
+
+    async def _come_back(self, number: int, returned: Returned) -> None:
+        pause = 1.0
+        while True:
+            began = time.perf_counter()
+            try:
+                await self._dial(number)
+            except (BenchmarkError, OSError):
+                returned.failed_handshakes += 1
+                await asyncio.sleep(pause)
+                pause *= 2
+            else:
+                returned.handshakes.append(time.perf_counter() - began)
+                return
+
     def check(self) -> None:
         """Raise BenchmarkError if any connection was lost or spoke nonsense."""
         if self.errors:
@@ -197,31 +261,23 @@ class Fleet:
         self._agents.clear()
 
     async def _dial_each(self, numbers: Iterator[int], slowest: list[float]) -> None:
-        loop = asyncio.get_running_loop()
         for number in numbers:
-            agent = SimulatedAgent(self, self._handshake(number))
-            source = (f"127.0.1.{1 + number % ADDRESSES}", 0)
             began = time.perf_counter()
-            try:
-                async with asyncio.timeout(HANDSHAKE_SECONDS):
-                    await loop.create_connection(_same(agent), self._target.host, self._target.port, local_addr=source)
-                    await agent.up
-            except TimeoutError:
-                raise BenchmarkError(f"agent {number} was not let in within {HANDSHAKE_SECONDS:.0f} s") from None
+            await self._dial(number)
             slowest.append(time.perf_counter() - began)
-            self._agents.append(agent)
 
-    def _handshake(self, number: int) -> bytes:
-        lines = [
-            "GET /ws HTTP/1.1",
-            f"Host: {self._target.host}:{self._target.port}",
-            "Upgrade: websocket",
-            "Connection: Upgrade",
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-            "Sec-WebSocket-Version: 13",
-            f"Authorization: Bearer {self._target.agent_token}",
-            "X-Agent-Version: 1.0.0",
-            "X-Agent-Architecture: linux-amd64",
-            f"X-Agent-Hostname: host-{number:05}",
-        ]
-        return "\r\n".join([*lines, "", ""]).encode()
+    async def _dial(self, number: int) -> None:
+        """Connect one agent. Raises BenchmarkError, OSError."""
+        agent = SimulatedAgent(self, upgrade_request(self._target, f"host-{number:05}"))
+        source = (f"127.0.1.{1 + number % ADDRESSES}", 0)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(HANDSHAKE_SECONDS):
+                await loop.create_connection(_same(agent), self._target.host, self._target.port, local_addr=source)
+                await agent.up
+        except BaseException as error:
+            agent.abort()
+            if isinstance(error, TimeoutError):
+                raise BenchmarkError(f"agent {number} was not let in within {HANDSHAKE_SECONDS:.0f} s") from None
+            raise
+        self._agents.append(agent)

@@ -61,6 +61,8 @@ def lines_of(findings: Findings) -> list[Line]:
         )
     lines += _fleet_lines(findings.server_fleet, findings.floor_fleet)
     batches = [one for rounds in (findings.server, findings.floor) for many in rounds.values() for one in many]
+    if not batches:
+        return lines
     return [*lines, Line("CPU used by others, worst batch", f"{100 * max(one.others_share for one in batches):.0f} %")]
 
 

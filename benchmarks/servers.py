@@ -41,6 +41,16 @@ class Server:
         spent = [process.cpu_times() for process in (self.process, *self.process.children())]
         return sum(times.user + times.system for times in spent)
 
+    def slowed_by(self, before: tuple[float, float] = (0.0, 0.0)) -> float:
+        """Return how many times longer the event loop took since `before` than it would have with a core of its own."""
+        running, waiting = (now - then for now, then in zip(self.scheduled(), before, strict=True))
+        return (running + waiting) / running
+
+    def scheduled(self) -> tuple[float, float]:
+        """Return the seconds for which the event loop's thread has run, and waited for a core."""
+        running, waiting, _ = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/schedstat").read_text().split()
+        return int(running) / 1e9, int(waiting) / 1e9
+
     def resident_bytes(self) -> int:
         """Return the memory that is resident now."""
         return int(self.process.memory_info().rss)

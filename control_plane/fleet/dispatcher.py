@@ -94,11 +94,14 @@ class Dispatcher:
     def reserve(self, agent_id: int, job: AgentJob) -> Reservation | None:
         """Take the lane of an agent that could be sent `job` at once; None when the job must wait its turn.
 
-        Saves the usual job a commit: it is stored as sent, and its send counted, with all that belongs to it.
+        Saves the usual job a commit: it is stored as sent, and its send counted, with all that belongs to it. For an
+        agent that does not read, commands are made ready one at a time, lest they pile up in memory.
         A reservation must end in `send_reserved`, `release` or `withdraw`.
         """
         agent = self._find(agent_id)
-        if agent is None or agent.task is not None or self._closing or not agent.lane.is_open_for(job):
+        if agent is None or agent.task is not None or self._closing or not agent.session.socket.writable:
+            return None
+        if not agent.lane.is_open_for(job):
             return None
         agent.lane.sent(job)
         agent.written_at = math.inf
@@ -233,8 +236,7 @@ class Dispatcher:
         """Let the lanes go on of agents that have not acknowledged a command in time. Called once a second."""
         latest = asyncio.get_running_loop().time() - ACKNOWLEDGE_SECONDS
         for agent in self._agents.values():
-            job_id = agent.lane.unacknowledged
-            if job_id is not None and agent.written_at <= latest:
+            if (job_id := agent.lane.unacknowledged) and agent.written_at <= latest:
                 log.warning("not_acknowledged", agent_id=agent.session.agent_id, job_id=job_id)
                 agent.lane.acknowledged(job_id)
                 self._run(agent)

@@ -13,6 +13,8 @@ from control_plane.store.jobs import AgentJob
 
 KEPT_SOURCES = 8
 """Compose files that a lane keeps at hand for waiting deploys; those of longer queues are read when needed."""
+KEPT_SOURCE_BYTES = 16 * 1024
+"""Of each: an agent that does not read must not hold its queue's large files in memory, too."""
 
 
 @dataclass(slots=True)
@@ -39,7 +41,8 @@ class Lane:
         if job.id in self._waiting or job.id in self._running.values():
             return
         out_of_order = bool(self._waiting) and job.id < next(reversed(self._waiting))
-        self._waiting[job.id] = Waiting(job, source if len(self._waiting) < KEPT_SOURCES else None)
+        keeps = source is not None and len(self._waiting) < KEPT_SOURCES and len(source) <= KEPT_SOURCE_BYTES
+        self._waiting[job.id] = Waiting(job, source if keeps else None)
         if out_of_order:
             self._waiting = dict(sorted(self._waiting.items()))
 

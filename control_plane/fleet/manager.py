@@ -6,12 +6,12 @@ touches nothing.
 """
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from weakref import WeakValueDictionary
 
 import structlog
+from uuid_utils import uuid4
 
 from control_plane.core.errors import AgentNotConnectedError, HostnameTakenError
 from control_plane.core.protocol import CloseCode
@@ -20,6 +20,9 @@ from control_plane.fleet.session import AgentSession, Identity, Socket
 from control_plane.store import agents
 from control_plane.store.store import Store
 
+CHANGES_AT_ONCE = 100
+"""Comings and goings that may wait for the store together: when a whole fleet comes or goes, a deploy waits for no
+more of them than this, and commits are still few."""
 INCUMBENT_PING_SECONDS = 3
 """An agent gives its handshake 10 s; three of them leave room for the rest."""
 
@@ -34,6 +37,7 @@ class ConnectionManager:
         self._by_id: dict[int, AgentSession] = {}
         self._by_hostname: dict[str, AgentSession] = {}
         self._refusals = RefusedHostnames(store)
+        self._changes = asyncio.Semaphore(CHANGES_AT_ONCE)
         self._doors: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def connect(
@@ -46,8 +50,9 @@ class ConnectionManager:
         door = self._doors.setdefault(identity.hostname, asyncio.Lock())
         async with door:
             replaced = await self._clear_hostname(identity)
-            connection_id = uuid.uuid4().hex
-            arrived = await self._store.write(agents.arrive, _arrival(identity, connection_id, replaced))
+            connection_id = uuid4().hex
+            async with self._changes:
+                arrived = await self._store.write(agents.arrive, _arrival(identity, connection_id, replaced))
             session = AgentSession(arrived.agent_id, connection_id, identity, socket)
             self._by_id[arrived.agent_id] = session
             self._by_hostname[identity.hostname] = session
@@ -71,7 +76,8 @@ class ConnectionManager:
             self._by_hostname.pop(session.identity.hostname, None)
             log.info("agent_disconnected", agent_id=session.agent_id, hostname=session.identity.hostname)
         departure = agents.Departure(session.agent_id, session.connection_id, datetime.now(UTC))
-        await self._store.write(agents.depart, departure)
+        async with self._changes:
+            await self._store.write(agents.depart, departure)
         return current
 
     async def send_command(self, agent_id: int, text: str) -> bool:

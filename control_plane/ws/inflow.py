@@ -8,6 +8,7 @@ a while, and one that sends more than it may is heard no more.
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import Any, cast
 
@@ -17,7 +18,12 @@ from websockets.frames import Frame
 SLICE_BYTES = 4096
 """Parsed at a time of what came at once: 680 of the smallest frames, in 5 ms."""
 TURN_SECONDS = 0.003
-"""Of each turn of the event loop, for all sockets that brought more than a slice, and again for all handshakes."""
+"""Of each turn of the event loop, for all sockets that brought more than a slice, and again for handshakes and ends."""
+TURN_STEPS = 20
+"""At most: each handshake and each end leaves some 0.3 ms of work to a task."""
+PAUSE_SECONDS = 0.001
+"""Between such turns the event loop sleeps if it can: the store's threads need Python's lock, and wait 5 ms for it
+each time while the event loop never rests."""
 SMALL_FRAGMENT_BYTES = 1024
 """Installed agents cut long messages into pieces of 4 KiB; shorter pieces count as if they were messages."""
 HEAVY_SECONDS = 0.005
@@ -28,16 +34,16 @@ MAX_REST_SECONDS = 2.0
 
 
 class Turns:
-    """Lets sockets that brought much at once be served one after the other, slice by slice."""
+    """Lets sockets that bring much at once, and crowds that come or go, be served one after the other."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._queue: deque[MeteredProtocol] = deque()
+        self._queue: deque[Callable[[], bool]] = deque()
         self._running = False
 
-    def join(self, one: "MeteredProtocol") -> None:
-        """Serve a socket's slices from the next turn of the event loop on."""
-        self._queue.append(one)
+    def join(self, step: Callable[[], bool]) -> None:
+        """Call `step` from the next turn of the event loop on, until it returns False."""
+        self._queue.append(step)
         if not self._running:
             self._running = True
             self._loop.call_soon(self._serve)
@@ -45,14 +51,16 @@ class Turns:
     def _serve(self) -> None:
         ends = perf_counter() + TURN_SECONDS
         try:
-            while self._queue and perf_counter() < ends:
-                one = self._queue.popleft()
-                if one.take_slice():
-                    self._queue.append(one)
+            for _ in range(TURN_STEPS):
+                if not self._queue or perf_counter() >= ends:
+                    break
+                step = self._queue.popleft()
+                if step():
+                    self._queue.append(step)
         finally:
             self._running = bool(self._queue)
             if self._running:
-                self._loop.call_soon(self._serve)
+                self._loop.call_later(PAUSE_SECONDS, self._serve)
 
 
 class MeteredProtocol(WebSocketsSansIOProtocol):
@@ -132,12 +140,20 @@ class MeteredProtocol(WebSocketsSansIOProtocol):
         super().handle_cont(event)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take what had come before the end; nobody waits for a handshake any more."""
+        """End soon, after what had come before; nobody waits for a handshake any more."""
+        self._turns("ends").join(partial(self._end, exc))
+
+    def _end(self, exc: Exception | None) -> bool:
         if not self.handshake_initiated:
             self._kept = None
         while self._kept is not None:
             self._take_next(self._kept)
+        self.tell_of_end()
         super().connection_lost(exc)
+        return False
+
+    def tell_of_end(self) -> None:
+        """Tell the application what uvicorn would not, before uvicorn tells it that the connection has ended."""
 
     def _take(self, data: bytes) -> None:
         super().data_received(data)
@@ -154,12 +170,13 @@ class MeteredProtocol(WebSocketsSansIOProtocol):
         if self.handshake_initiated or not first:
             self.transport.pause_reading()
         if first and not self._resting:
-            self._turns().join(self)
+            self._turns("agents" if self.handshake_initiated else "handshakes").join(self.take_slice)
 
-    def _turns(self) -> Turns:
+    def _turns(self, whose: str) -> Turns:
         # Handshakes by the thousand must not hold up agents that are in, nor the other way about.
-        kind = "agents_turns" if self.handshake_initiated else "handshakes_turns"
-        turns = self.app_state.get(kind) or self.app_state.setdefault(kind, Turns(self.loop))
+        turns = self.app_state.get(f"turns_of_{whose}")
+        if turns is None:
+            turns = self.app_state[f"turns_of_{whose}"] = Turns(self.loop)
         return cast("Turns", turns)
 
     def _count(self) -> None:
@@ -182,7 +199,7 @@ class MeteredProtocol(WebSocketsSansIOProtocol):
     def _end_rest(self) -> None:
         self._resting = False
         if self._kept is not None:
-            self._turns().join(self)
+            self._turns("agents" if self.handshake_initiated else "handshakes").join(self.take_slice)
         else:
             self._read_on()
 

@@ -116,12 +116,14 @@ class AgentSocketProtocol(MeteredProtocol):
         """Nobody waits longer for a pong than for the connection."""
         if self._oversized_timer is not None:
             self._oversized_timer.cancel()
-        # Uvicorn says 1005 of a connection that was cut, as of one closed without a code. What came before counts.
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
         for pong in getattr(self, "_pongs", {}).values():
             if not pong.done():
                 pong.set_exception(TimeoutError())
         super().connection_lost(exc)
+
+    def tell_of_end(self) -> None:
+        """Uvicorn says 1005 of a connection that was cut, as of one closed without a code. What came before counts."""
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
 
 
 class AgentSocket:

@@ -32,6 +32,7 @@ def flood_of(what: str, job: str) -> bytes:
 
 
 @pytest.mark.parametrize("what", ["IN_PROGRESS", "unknown", "QUEUED", "no JSON", *FRAMES])
+@pytest.mark.promise("15")
 async def test_a_flood_is_closed_with_1008_and_others_do_not_notice(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:

@@ -272,3 +272,11 @@ async def test_a_deploy_for_an_agent_that_is_away_goes_out_when_it_comes(fleet: 
     for job in jobs:
         assert (await fleet.over(job))["status"] == "completed"
     assert [run.job_id for run in agent.executions] == jobs
+
+
+async def test_commands_for_an_agent_that_does_not_read_are_not_made_ready_before_there_is_room(fleet: Fleet) -> None:
+    stalled = await fleet.raw(receive_buffer=4096)
+    await fill_buffer(fleet, stalled)
+    waiting = [await fleet.start(f"behind-{n}", agent_id=1) for n in range(5)]
+    attempts = [(await fleet.get(f"/jobs/{job}"))["attempt"] for job in waiting]
+    assert sum(attempts) <= 1
