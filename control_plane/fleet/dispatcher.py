@@ -94,8 +94,7 @@ class Dispatcher:
     def reserve(self, agent_id: int, job: AgentJob) -> Reservation | None:
         """Take the lane of an agent that could be sent `job` at once; None when the job must wait its turn.
 
-        Saves the usual job a commit: it is stored as sent, and its send counted, with all that belongs to it. For an
-        agent that does not read, commands are made ready one at a time, lest they pile up in memory.
+        Saves the usual job a commit. An agent that does not read has no free lane: commands must not pile up for it.
         A reservation must end in `send_reserved`, `release` or `withdraw`.
         """
         agent = self._find(agent_id)

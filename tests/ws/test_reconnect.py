@@ -277,6 +277,16 @@ async def test_a_deploy_for_an_agent_that_is_away_goes_out_when_it_comes(fleet: 
 async def test_commands_for_an_agent_that_does_not_read_are_not_made_ready_before_there_is_room(fleet: Fleet) -> None:
     stalled = await fleet.raw(receive_buffer=4096)
     await fill_buffer(fleet, stalled)
-    waiting = [await fleet.start(f"behind-{n}", agent_id=1) for n in range(5)]
-    attempts = [(await fleet.get(f"/jobs/{job}"))["attempt"] for job in waiting]
-    assert sum(attempts) <= 1
+
+    def heard() -> int:
+        return fleet.counts.get("moved", 0) + fleet.counts.get("forged", 0)
+
+    waiting = []
+    for n in range(5):
+        waiting.append(job := await fleet.start(f"behind-{n}", agent_id=1))
+        before = heard()
+        stalled.say(job, "IN_PROGRESS")  # of what it has not read
+        async with asyncio.timeout(10):
+            while heard() == before:
+                await fleet.get("/health")
+    assert sum([(await fleet.get(f"/jobs/{job}"))["attempt"] for job in waiting]) <= 1
