@@ -1,4 +1,4 @@
-"""ProcessChecker: judges Compose files in two processes, small files in one and large ones in the other.
+"""ProcessChecker: judges Compose files in two processes: small files in one, large or aliasing ones in the other.
 
 Judging took a quarter of a deploy's time under the server's one Python lock, and what a hostile file breaks is
 now a process that holds nothing. One that dies or hangs is replaced; the file that did it is refused, and those
@@ -21,6 +21,7 @@ import structlog
 
 import control_plane
 from control_plane.checking import frames
+from control_plane.checking.base import quick_to_judge
 from control_plane.core.compose import MAX_COMPOSE_BYTES, ComposeFile
 from control_plane.core.compose.encoding import too_large
 from control_plane.core.compose.problems import invalid, problem
@@ -28,7 +29,7 @@ from control_plane.core.errors import OverloadedError
 
 WORKER = "control_plane.checking.worker"
 SMALL_BYTES = 8 * 1024
-"""Larger files, of which the worst take 300 ms, must not hold up the others."""
+"""Larger files, and those with aliases, of which the worst take 300 ms, must not hold up the others."""
 MAX_WAITING = 1000
 FAILURES = 3
 RESTART_SECONDS = 1.0
@@ -58,12 +59,12 @@ class ProcessChecker:
         """Judge one file; see Checker.check. Raises OverloadedError while too many wait."""
         if len(source) > MAX_COMPOSE_BYTES:
             raise too_large()
-        worker = self._small if len(source) <= SMALL_BYTES else self._large
+        worker = self._small if quick_to_judge(source, SMALL_BYTES) else self._large
         return await worker.judge(source, project_name)
 
     @property
     def pids(self) -> tuple[int, int]:
-        """The workers' process ids: of the one for small files, and of the other."""
+        """The workers' process ids: of the one for quick files, and of the other."""
         return self._small.pid, self._large.pid
 
     async def close(self) -> None:

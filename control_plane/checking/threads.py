@@ -6,6 +6,7 @@ A large file holds Python's lock for up to 300 ms, in pieces; the server therefo
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
+from control_plane.checking.base import quick_to_judge
 from control_plane.core.compose import ComposeFile, read_compose
 
 CHECKED_AT_ONCE_BYTES = 2048
@@ -20,7 +21,7 @@ class ThreadChecker:
 
     async def check(self, source: bytes, project_name: str) -> ComposeFile:
         """Judge one file; see Checker.check."""
-        if len(source) <= CHECKED_AT_ONCE_BYTES:
+        if quick_to_judge(source, CHECKED_AT_ONCE_BYTES):
             return read_compose(source, project_name)
         return await asyncio.get_running_loop().run_in_executor(self._threads, read_compose, source, project_name)
 

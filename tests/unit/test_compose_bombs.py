@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control_plane.core.compose import MAX_COMPOSE_BYTES, read_compose
+from control_plane.core.compose import MAX_COMPOSE_BYTES, read_compose, reader
 from control_plane.core.errors import ControlPlaneError, InvalidComposeFileError, TooLargeError
 
 WEB = "services:\n  web:\n    image: nginx\n"
@@ -45,6 +45,11 @@ def merge_bomb() -> str:
     return "m0: &m0 {a: 1, b: 1}\n" + "".join(levels)
 
 
+def many_ports(ports: int, services: int) -> str:
+    listed = ", ".join(f"'{n}-{n + 1}:{n}-{n + 1}/tcp'" for n in range(1, ports + 1))
+    return f"x-a: &a {{image: a, ports: [{listed}]}}\nservices:\n" + "".join(f" s{n}: *a\n" for n in range(services))
+
+
 def shared_wrong_environment() -> str:
     wrong = ", ".join(f"K{n}: []" for n in range(200))
     services = "".join(f"  s{n}: *a\n" for n in range(100))
@@ -52,6 +57,7 @@ def shared_wrong_environment() -> str:
 
 
 BOMBS: dict[str, Callable[[], str]] = {
+    "aliases within the bound": lambda: many_ports(100, 400),
     "lists nested 50,000 deep": lambda: "[" * 50_000,
     "lists nested to the end": lambda: "[" * MAX_COMPOSE_BYTES,
     "mappings nested": lambda: '{"a":' * 50_000,
@@ -86,9 +92,29 @@ BOMBS: dict[str, Callable[[], str]] = {
 }
 
 
+@pytest.mark.promise("parser bombs")
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS.keys())
 def test_a_hostile_file_is_answered_quickly(bomb: Callable[[], str]) -> None:
-    source = bomb().encode()
+    check_quick(bomb())
+
+
+@pytest.mark.control("parser bombs")
+def test_aliases_that_nobody_counts_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "MAX_NODES", 10**9)
+    with pytest.raises(AssertionError):
+        check_quick(many_ports(300, 1500))
+
+
+@pytest.mark.control("parser bombs")
+def test_depth_that_nobody_bounds_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "MAX_DEPTH", 10**9)
+    with pytest.raises(AssertionError, match="nested more than 64 deep"):
+        check_reason("[" * 50_000, "nested more than 64 deep")
+
+
+def check_quick(bomb: str) -> None:
+    """Assert that a file is answered in the time of a few ordinary ones."""
+    source = bomb.encode()
     assert len(source) <= MAX_COMPOSE_BYTES
     # Against an ordinary file in the same moment: under coverage, and on a busy machine, both take longer.
     ordinary = min(cpu_seconds(ORDINARY) for _ in range(2))
@@ -105,6 +131,7 @@ def cpu_seconds(source: bytes) -> float:
     return time.thread_time() - started
 
 
+@pytest.mark.promise("parser bombs")
 @pytest.mark.parametrize(
     ("bomb", "reason"),
     [
@@ -118,10 +145,16 @@ def cpu_seconds(source: bytes) -> float:
     ],
 )
 def test_a_bomb_is_refused_by_the_bound_made_for_it(bomb: Callable[[], str], reason: str) -> None:
+    check_reason(bomb(), reason)
+
+
+def check_reason(bomb: str, reason: str) -> None:
+    """Assert that a file is refused for this reason."""
     with pytest.raises(InvalidComposeFileError, match=reason):
-        read_compose(bomb().encode(), "proj")
+        read_compose(bomb.encode(), "proj")
 
 
+@pytest.mark.promise("parser bombs")
 def test_a_file_over_the_bound_is_not_even_decoded() -> None:
     with pytest.raises(TooLargeError):
         read_compose(b"\xff" * (MAX_COMPOSE_BYTES + 1), "proj")
