@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from control_plane.api.json_body import StrictJsonRequest
+from control_plane.api.origins import refuse_other_origins
 from control_plane.api.problems import answer_for
 from control_plane.core.errors import UnauthorizedError
 from control_plane.core.tokens import TokenChecker, bearer_token
@@ -25,6 +26,8 @@ _CHECKED = "control_plane.token_checked"
 
 def check_token(connection: HTTPConnection) -> None:
     """Return when the request carries a valid token, or none is needed. Raises UnauthorizedError.
+
+    Where none is needed nothing but the origin tells a web page from its user: raises OriginNotAllowedError.
 
     Checked once a request: a second call returns at once.
     """
@@ -40,6 +43,8 @@ def check_token(connection: HTTPConnection) -> None:
             raise UnauthorizedError(
                 "This API token is not valid; send the one that the control plane was started with (API_TOKEN)."
             )
+    else:
+        refuse_other_origins(connection.headers)
     scope[_CHECKED] = True
 
 

@@ -19,6 +19,7 @@ STATUSES: Mapping[type[errors.ControlPlaneError], int] = {
     errors.InvalidInputError: 422,
     errors.TooLargeError: 413,
     errors.UnauthorizedError: 401,
+    errors.OriginNotAllowedError: 403,
     errors.NotFoundError: 404,
     errors.ConflictError: 409,
     errors.UnavailableError: 503,
@@ -106,7 +107,7 @@ def problem_responses(*kinds: int | type[errors.ControlPlaneError]) -> dict[int 
     """Return a route's `responses=` for these errors, with an example of each.
 
     `kinds` are classes of core/errors.py, or statuses of PROTOCOL_ERRORS (400, 404, 405, 408, 413, 415,
-    422, 500). What every route can answer (401, 408, 413, 415, 422, 500, 503) is declared by
+    422, 500). What every route can answer (401, 403, 408, 413, 415, 422, 500, 503) is declared by
     `declare_problems` and need not be named.
     """
     responses: dict[int | str, dict[str, Any]] = {}
@@ -124,7 +125,7 @@ def declare_problems(document: dict[str, Any]) -> dict[str, Any]:
     """Add to an OpenAPI document, in place, what any route can answer; return it.
 
     Every operation gets 500; one with parameters or a body 422, in place of FastAPI's own schema, which is
-    never answered; one with a body 408, 413 and 415; one behind the token 401, and 503 for its store.
+    never answered; one with a body 408, 413 and 415; one behind the token 401, 403 and 503 for its store.
     """
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for unused in _FASTAPI_SCHEMAS:
@@ -150,7 +151,7 @@ def _declare_for(operation: dict[str, Any]) -> None:
         kinds += [408, 413, 415]
         _declare(declared, "422", *MALFORMED_JSON)
     if operation.get("security"):
-        kinds += [errors.UnauthorizedError, errors.StoreUnavailableError]
+        kinds += [errors.UnauthorizedError, errors.OriginNotAllowedError, errors.StoreUnavailableError]
     for status, response in problem_responses(*kinds).items():
         for code, example in response["content"][MEDIA_TYPE]["examples"].items():
             retry_after = response.get("headers", {}).get("Retry-After", {}).get("example")

@@ -6,6 +6,7 @@ ControlPlaneError
 │   └── IdempotencyKeyReusedError
 ├── TooLargeError
 ├── UnauthorizedError
+├── OriginNotAllowedError
 ├── NotFoundError
 │   ├── AgentNotFoundError
 │   ├── ProjectNotFoundError
@@ -84,6 +85,12 @@ class UnauthorizedError(ControlPlaneError):
     """No token, or one that is not valid."""
 
     code = "unauthorized"
+
+
+class OriginNotAllowedError(ControlPlaneError):
+    """A web page of another origin may not do this."""
+
+    code = "origin_not_allowed"
 
 
 class NotFoundError(ControlPlaneError):

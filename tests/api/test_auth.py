@@ -47,6 +47,7 @@ async def test_the_right_token_is_let_in(app: FastAPI, header: str) -> None:
     assert response.json() == {"made": "a/b"}
 
 
+@pytest.mark.promise("closed")
 @pytest.mark.parametrize(
     ("header", "told"),
     [
@@ -73,6 +74,7 @@ async def test_everything_else_is_told_what_to_send(app: FastAPI, header: str | 
     assert TOKEN not in response.text
 
 
+@pytest.mark.promise("closed")
 @pytest.mark.parametrize("content", [b"{", b"[" * 50_000, b"{}", b"\xff"])
 async def test_without_a_token_the_body_is_not_even_parsed(app: FastAPI, content: bytes) -> None:
     async with client_of(app) as client:
@@ -89,6 +91,31 @@ async def test_public_routes_need_no_token(app: FastAPI) -> None:
 async def test_no_token_is_asked_for_where_authentication_is_off() -> None:
     async with client_of(make_app(None)) as client:
         assert (await client.post("/v1/things/a", json={"name": "b"})).status_code == 200
+
+
+@pytest.mark.promise("browsers")
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "http://control-plane"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Origin": "http://control-plane"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "http://control-plane"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "http://control-plane.evil.example"}, 403),
+        ({"Origin": "http://control-plane:8001"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+async def test_where_authentication_is_off_pages_of_other_origins_are_refused(
+    headers: dict[str, str], status: int
+) -> None:
+    async with client_of(make_app(None)) as client:
+        answer = await client.post("/v1/things/a", json={"name": "b"}, headers=headers)
+    assert answer.status_code == status
+    assert status == 200 or answer.json()["code"] == "origin_not_allowed"
 
 
 async def test_an_app_that_was_given_no_tokens_lets_nobody_in(app: FastAPI) -> None:

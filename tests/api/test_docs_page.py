@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urljoin
@@ -14,9 +13,8 @@ from control_plane.api.auth import protected_router
 from control_plane.api.docs import STATIC_DIRECTORY, install_docs
 from control_plane.api.edge import install_edge
 from control_plane.core.tokens import TokenChecker
+from tests.support.browser import NEEDS_CHROMIUM, visiting
 from tests.support.http import client_of, serving
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 class Page(HTMLParser):
@@ -70,6 +68,7 @@ async def test_everything_the_page_loads_comes_from_here_without_a_token_and_wit
             assert response.headers["x-content-type-options"] == "nosniff"
 
 
+@pytest.mark.promise("browsers")
 async def test_the_page_has_nothing_that_its_policy_would_stop() -> None:
     async with client_of(make_app()) as client:
         page = await client.get("/docs")
@@ -124,22 +123,13 @@ def test_fastapis_own_pages_are_refused(app: FastAPI) -> None:
         install_docs(app)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, to run the docs page's script")
-async def test_a_browser_shows_the_routes_and_stops_nothing_of_the_page(tmp_path: Path) -> None:
-    flags = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-        "--disable-component-update --disable-sync --enable-logging=stderr --v=0 --virtual-time-budget=5000 "
-        f"--dump-dom --user-data-dir={tmp_path}"
-    )
+@pytest.mark.promise("browsers")
+@NEEDS_CHROMIUM
+async def test_a_browser_shows_the_routes_and_stops_nothing_of_the_page() -> None:
     async with serving(make_app()) as (host, port):
-        browser = await asyncio.create_subprocess_exec(
-            str(CHROMIUM),
-            *flags.split(),
-            f"http://{host}:{port}/docs",
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        shown, logged = await asyncio.wait_for(browser.communicate(), 90)
+        url = f"http://{host}:{port}/docs"
+        async with visiting(url, "--virtual-time-budget=5000", "--dump-dom") as browser:
+            shown, logged = await asyncio.wait_for(browser.communicate(), 90)
     assert b"List the agents that were ever connected" in shown
     assert b"Authorize" in shown
     assert b"Content Security Policy" not in logged, logged.decode()
