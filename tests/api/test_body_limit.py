@@ -10,6 +10,7 @@ import pytest
 from fastapi import FastAPI, Request
 from starlette.types import Message, Receive, Scope, Send
 
+from control_plane.api import body_limit
 from control_plane.api.body_limit import LINGER_SECONDS, BodyLimitMiddleware
 from control_plane.api.edge import install_edge
 from tests.support.http import client_of, serving
@@ -115,6 +116,7 @@ async def test_a_body_of_exactly_the_limit_is_taken() -> None:
         assert (await client.post("/raw", content=in_chunks(LIMIT))).json() == LIMIT
 
 
+@pytest.mark.promise("parser bombs")
 @pytest.mark.parametrize("path", ["/raw", "/json"])
 async def test_one_byte_more_is_413_declared_or_streamed(path: str) -> None:
     headers = {"Content-Type": "application/json"}
@@ -133,12 +135,25 @@ async def test_a_declared_length_over_the_limit_is_answered_before_anything_is_r
     assert app.calls == 0
 
 
+@pytest.mark.promise("parser bombs")
 @pytest.mark.parametrize(
     "headers", [[], [(b"content-length", b"10")], [(b"content-length", b"-1")], [(b"content-length", b"odd")]]
 )
 async def test_a_length_that_lies_does_not_get_more_than_the_limit_into_the_app(
     headers: list[tuple[bytes, bytes]],
 ) -> None:
+    await check_stream(headers)
+
+
+@pytest.mark.control("parser bombs")
+async def test_a_limit_that_trusts_the_declared_length_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limit._BoundedBody, "receive", lambda body: body._receive())
+    with pytest.raises(AssertionError):
+        await check_stream([(b"content-length", b"10")])
+
+
+async def check_stream(headers: list[tuple[bytes, bytes]]) -> None:
+    """Assert that of a body in three pieces, over the limit from the second on, the app is given the first."""
     app, exchange = Recorder(), Exchange([b"x" * 600] * 3, headers)
     assert await exchange.through(BodyLimitMiddleware(app, LIMIT)) == 413
     assert app.given == 600

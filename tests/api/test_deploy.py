@@ -1,10 +1,12 @@
 """POST /deploy: what is accepted, where it goes, how waiting for it ends, and that nothing refused is stored."""
 
 import asyncio
+import json
 from collections import Counter
 
 import pytest
 
+from control_plane.api import json_body
 from tests.api.conftest import OpenSite
 from tests.support.app import WEB, Site
 from tests.support.deploys import base64_of, refused
@@ -135,6 +137,7 @@ async def test_without_any_agent_a_deploy_says_so(site: Site) -> None:
     await refused(site, 503, "no_agents", body)
 
 
+@pytest.mark.promise("traversal")
 @pytest.mark.parametrize("name", ["web", "_web", "-WEB"])
 async def test_a_name_that_compose_would_fold_into_another_project_is_refused(
     site: Site, agent: GoAgent, name: str
@@ -186,3 +189,33 @@ async def test_json_by_another_name_is_taken_here_as_on_every_route(
     content = b'{"project_name": "web", "compose_file_base64": "' + base64_of(WEB).encode() + b'"}'
     response = await site.client.post("/deploy", content=content, headers={"Content-Type": content_type})
     assert response.status_code == 200, response.text
+
+
+FORMS = ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain; json"]
+"""What a page of any site may send without asking first (Fetch, section 2.2.2), and a look-alike."""
+
+
+@pytest.mark.promise("browsers")
+@pytest.mark.parametrize("content_type", FORMS)
+async def test_json_that_a_form_could_send_is_refused(site: Site, agent: GoAgent, content_type: str) -> None:
+    await check_form(site, agent, content_type)
+
+
+@pytest.mark.control("browsers")
+async def test_a_content_type_that_nobody_asks_for_would_be_found(
+    site: Site, agent: GoAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_body, "says_json", lambda _headers: True)
+    with pytest.raises(AssertionError):
+        await check_form(site, agent, "text/plain")
+
+
+async def check_form(site: Site, agent: GoAgent, content_type: str) -> None:
+    """Assert that a deploy which does not say that it is JSON has no effect, whatever way it takes in."""
+    content = json.dumps({"project_name": "web", "compose_file": WEB}).encode()
+    for query in ("", "?wait=0"):
+        answer = await site.client.post(f"/deploy{query}", content=content, headers={"Content-Type": content_type})
+        assert answer.status_code == 415, answer.text
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+    assert not agent.commands
+    assert (await site.get("/jobs"))["jobs"] == []

@@ -14,10 +14,12 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 ONE_FILE = "either compose_file or compose_file_base64"
 
 
+@pytest.mark.promise("parser bombs")
 async def test_a_body_that_is_too_large_is_413(shared_site: Site) -> None:
     await refused(shared_site, 413, "too_large", {"project_name": "web", "compose_file": "#" * 1024 * 1024})
 
 
+@pytest.mark.promise("parser bombs")
 @pytest.mark.parametrize("field", ["compose_file", "compose_file_base64"])
 async def test_a_compose_file_over_its_bound_is_413(shared_site: Site, field: str) -> None:
     text = WEB + "#" * 256 * 1024
@@ -25,6 +27,7 @@ async def test_a_compose_file_over_its_bound_is_413(shared_site: Site, field: st
     assert "256 KiB" in (await refused(shared_site, 413, "too_large", body)).detail
 
 
+@pytest.mark.promise("traversal")
 @pytest.mark.parametrize(
     ("name", "told"),
     [
@@ -96,6 +99,7 @@ async def test_a_wait_that_is_not_valid_is_refused_before_anything_is_stored(sha
     assert problem.fields[0].field == "wait"
 
 
+@pytest.mark.promise("browsers")
 @pytest.mark.parametrize(
     ("content", "content_type", "status", "code"),
     [

@@ -16,6 +16,7 @@ async def test_malformed_json_is_told_with_line_and_column() -> None:
     assert [(field.field, field.line, field.column) for field in problem.fields] == [("body", 2, 18)]
 
 
+@pytest.mark.promise("parser bombs")
 @pytest.mark.parametrize(
     ("content", "code"),
     [

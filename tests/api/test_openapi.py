@@ -71,6 +71,7 @@ def test_each_operation_says_whether_it_needs_the_token(method: str, path: str, 
     assert "401" in operation["responses"]
 
 
+@pytest.mark.promise("closed")
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}], ids=["no token", "a wrong token"])
 async def test_every_operation_but_the_public_ones_is_closed_to_strangers(
     site: Site, agent: GoAgent, headers: dict[str, str]

@@ -62,12 +62,14 @@ async def test_a_bad_value_ends_the_start_with_one_line_that_names_it(tmp_path: 
     assert entries(tmp_path) == []
 
 
+@pytest.mark.promise("no default secrets")
 async def test_a_published_secret_is_refused_where_the_network_reaches(tmp_path: Path) -> None:
     line = await refused(tmp_path, HOST="0.0.0.0", AGENT_SECRET_TOKEN="default-secret-token")
     assert line.startswith("AGENT_SECRET_TOKEN is a value that anybody would guess")
     assert "default-secret-token" not in line
 
 
+@pytest.mark.promise("closed")
 async def test_an_open_api_is_refused_where_the_network_reaches(tmp_path: Path) -> None:
     assert (await refused(tmp_path, HOST="0.0.0.0", API_AUTH="none")).startswith("API_AUTH")
 
@@ -104,6 +106,7 @@ async def test_a_database_of_a_newer_program_ends_the_start_with_one_line(tmp_pa
     assert "newer" in await refused(tmp_path)
 
 
+@pytest.mark.promise("no default secrets")
 async def test_the_printed_commands_work_and_the_secrets_file_is_private(fresh: ServerProcess, tmp_path: Path) -> None:
     found = re.search(r'curl -H "Authorization: (Bearer \S+)" \\\n +(http\S+)', fresh.stdout)
     assert found, fresh.output
@@ -115,6 +118,7 @@ async def test_the_printed_commands_work_and_the_secrets_file_is_private(fresh: 
     assert (tmp_path / "control_plane.secrets").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.promise("no default secrets")
 async def test_secrets_outlive_a_restart_and_only_the_first_start_shows_them(fresh: ServerProcess) -> None:
     first = fresh.stdout
     api_token, agent_token, url = fresh.api_token, fresh.agent_token, fresh.url
@@ -130,6 +134,7 @@ async def test_secrets_outlive_a_restart_and_only_the_first_start_shows_them(fre
     assert agent_token not in second
 
 
+@pytest.mark.promise("no default secrets")
 async def test_the_api_token_is_in_no_file_and_neither_token_in_the_logs(fresh: ServerProcess, tmp_path: Path) -> None:
     async with fresh.client() as client:
         await client.get("/agents")

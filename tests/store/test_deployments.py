@@ -97,6 +97,7 @@ async def test_a_batch_of_which_all_is_refused_stores_nothing(store: Store, data
     assert counts(database) == [0, 0, 0, 0]
 
 
+@pytest.mark.promise("traversal")
 async def test_names_that_compose_folds_together_collide_within_a_batch(store: Store, database: Path) -> None:
     batch = [new_deployment(name) for name in ("Web", "web", "_web", "Web")]
     outcomes = await accept_together(store, *batch, new_deployment("web", 2))
@@ -104,6 +105,7 @@ async def test_names_that_compose_folds_together_collide_within_a_batch(store: S
     assert sql(database, "SELECT project_name FROM deployment ORDER BY id") == ["Web", "Web", "web"]
 
 
+@pytest.mark.promise("traversal")
 async def test_names_collide_across_batches_until_the_holder_was_stopped(store: Store) -> None:
     job, deployment = await deploy(store, "Web")
     await record(store, completed(job))

@@ -1,10 +1,16 @@
 """HTTP clients for tests: `client_of` drives an app without a socket, `serving` runs it under a real uvicorn.
 
 Used by tests of `api/`. Both close what they open; `serving` returns only once its port takes connections.
+`untidied` asks for a path as it is written, where httpx would tidy up its dots and slashes.
 """
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import http.client
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import uvicorn
@@ -27,3 +33,19 @@ async def serving(app: ASGIApp) -> AsyncIterator[tuple[str, int]]:
     """Run `app` under uvicorn, as run.py does, on a free loopback port; yield its host and port."""
     async with served(uvicorn.Config(app, http="httptools", ws="none", log_config=None, lifespan="auto")) as address:
         yield address
+
+
+async def untidied(
+    url: str, method: str, path: str, headers: Mapping[str, str], body: Any = None
+) -> tuple[int, dict[str, Any]]:
+    """Return status and JSON of the answer of the server at `url` to a request for exactly `path`."""
+    content = None if body is None else json.dumps(body).encode()
+
+    def ask() -> tuple[int, dict[str, Any]]:
+        at = urlsplit(url)
+        with contextlib.closing(http.client.HTTPConnection(at.hostname or "", at.port, timeout=30)) as connection:
+            connection.request(method, path, content, {"Content-Type": "application/json", **headers})
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+
+    return await asyncio.to_thread(ask)

@@ -90,6 +90,7 @@ def test_a_name_that_compose_folds_to_the_projects_own_is_fine(name: str) -> Non
     assert read(f"name: {name}\n{WEB}", "Shop").source
 
 
+@pytest.mark.promise("traversal")
 @pytest.mark.parametrize("name", ["other", "shop2", "${X:-other}", "../shop2"])
 def test_a_name_of_another_project_is_refused_saying_what_to_write(name: str) -> None:
     error = refused(f"name: {name}\n{WEB}", "Shop")

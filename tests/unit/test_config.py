@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from control_plane import config
 from control_plane.config import Settings, SettingsError, allowed_values, load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -125,6 +126,7 @@ WEAK = [
 ]
 
 
+@pytest.mark.promise("no default secrets")
 @pytest.mark.parametrize("name", ["AGENT_SECRET_TOKEN", "API_TOKEN"])
 @pytest.mark.parametrize("weak", WEAK)
 def test_a_secret_anybody_could_guess_is_refused_where_the_network_reaches(
@@ -135,6 +137,13 @@ def test_a_secret_anybody_could_guess_is_refused_where_the_network_reaches(
     assert "secrets.token_urlsafe(32)" in line
     assert "\n" not in line
     assert weak not in line
+
+
+@pytest.mark.control("no default secrets")
+def test_a_list_without_what_manuals_publish_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "_WELL_KNOWN_SECRETS", frozenset())
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        refusal(monkeypatch, AGENT_SECRET_TOKEN="default-secret-token")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
@@ -172,10 +181,18 @@ def test_one_secret_for_both_uses_is_a_warning(monkeypatch: pytest.MonkeyPatch) 
     ]
 
 
+@pytest.mark.promise("closed")
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7"])
 def test_an_open_api_is_refused_where_the_network_reaches(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     line = refusal(monkeypatch, API_AUTH="none", HOST=host)
     assert line.startswith("API_AUTH is 'none', which opens the API to everybody")
+
+
+@pytest.mark.control("closed")
+def test_an_open_api_that_any_host_may_have_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "is_loopback", lambda _host: True)
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        refusal(monkeypatch, API_AUTH="none", HOST="192.0.2.7")
 
 
 def test_an_open_api_is_allowed_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,7 @@ def made(settings: Settings) -> tuple[Secrets, NewSecrets]:
     return secrets, told
 
 
+@pytest.mark.promise("no default secrets")
 def test_the_first_start_makes_both_secrets_and_they_let_their_owners_in(settings: Settings) -> None:
     secrets, told = made(settings)
     assert told.agent_token is not None
@@ -51,6 +52,7 @@ def test_the_first_start_makes_both_secrets_and_they_let_their_owners_in(setting
     assert not secrets.api.matches(told.agent_token)
 
 
+@pytest.mark.promise("no default secrets")
 def test_only_this_user_can_read_the_file_whatever_the_umask(settings: Settings, file: Path) -> None:
     before = os.umask(0)
     try:
@@ -60,6 +62,7 @@ def test_only_this_user_can_read_the_file_whatever_the_umask(settings: Settings,
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+@pytest.mark.promise("no default secrets")
 def test_the_agents_secret_is_kept_in_clear_and_the_api_token_only_as_its_hash(
     settings: Settings, tmp_path: Path, file: Path
 ) -> None:

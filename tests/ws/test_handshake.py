@@ -19,6 +19,7 @@ async def refusal(fleet: Fleet, *headers: Header) -> RefusalError:
     return refused.value
 
 
+@pytest.mark.promise("closed")
 @pytest.mark.parametrize(
     "authorization",
     [
@@ -84,6 +85,7 @@ async def test_control_characters_of_headers_do_not_get_into_the_row(fleet: Flee
     assert row["architecture"] == "linux-amd64"
 
 
+@pytest.mark.promise("browsers")
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1"])
 async def test_a_web_page_is_answered_403_even_with_the_token(fleet: Fleet, origin: str) -> None:
     refused = await refusal(fleet, TOKEN, HOST, ("Origin", origin))
@@ -91,6 +93,7 @@ async def test_a_web_page_is_answered_403_even_with_the_token(fleet: Fleet, orig
     assert refused.problem["code"] == "origin_not_allowed"
 
 
+@pytest.mark.control("browsers")
 async def test_an_allowed_origin_is_let_in(open_fleet: OpenFleet) -> None:
     fleet = await open_fleet(allowed_origins=("https://ops.example",))
     async with await RawSocket.upgrade(fleet.ws_url, [TOKEN, HOST, ("Origin", "https://ops.example")]):
