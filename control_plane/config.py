@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Le
@@ -32,26 +32,13 @@ _SECRETS: Final = ("agent_secret_token", "api_token")
 _SECRET_FORM = re.compile(r"[!-~]+")
 """Printable ASCII without spaces: what survives every client's header encoding unchanged."""
 
-_WELL_KNOWN_SECRETS = frozenset(
-    {"admin", "changeme", "changemechangeme", "changemeinproduction", "defaultsecret", "defaultsecrettoken"}
-    | {
-        "password",
-        "replaceme",
-        "secret",
-        "secrettoken",
-        "supersecrettoken",
-        "test",
-        "testsecrettoken",
-        "token",
-    }
-    | {
-        "yoursecrettoken",
-        "yoursecrettokenhere",
-        "youragentsecrettoken",
-        "yourapitokenhere",
-        "agentsecrettoken",
-    }
-)
+# fmt: off
+_WELL_KNOWN_SECRETS = frozenset({
+    "admin", "agentsecrettoken", "changeme", "changemechangeme", "changemeinproduction", "defaultsecret",
+    "defaultsecrettoken", "password", "replaceme", "secret", "secrettoken", "supersecrettoken", "test",
+    "testsecrettoken", "token", "youragentsecrettoken", "yourapitokenhere", "yoursecrettoken", "yoursecrettokenhere"
+})
+# fmt: on
 """Values that manuals and examples publish, in lower case, without punctuation; the length stops more."""
 
 _ALLOWED: dict[str, str] = {
@@ -66,6 +53,7 @@ Warn = Callable[[str], None]
 """Takes one line, without its newline, that the operator should read."""
 
 Seconds = Annotated[int, Field(ge=1, le=DAY_SECONDS)]
+AnySettings = TypeVar("AnySettings", bound="DatabaseSettings")
 PingSeconds = Annotated[float, Field(ge=0.1, le=300, allow_inf_nan=False)]
 
 
@@ -77,49 +65,17 @@ def _default_log_format() -> Literal["console", "json"]:
     return "console" if sys.stderr is not None and sys.stderr.isatty() else "json"
 
 
-class Settings(BaseSettings):
-    """The values, right in form; docs/settings.md tells them. Each is a variable, in capitals."""
+class DatabaseSettings(BaseSettings):
+    """Where everything is kept: all that the commands beside the server need to know."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
-    agent_secret_token: SecretStr | None = None
-    api_token: SecretStr | None = None
-    api_auth: Literal["token", "none"] = "token"
     database_url: str = "sqlite:///./control_plane.db"
-    host: str = "0.0.0.0"  # noqa: S104 - agents on other machines must reach it; every route needs a token
-    port: int = Field(default=8000, ge=0, le=65_535)
-    log_format: Literal["console", "json"] = Field(default_factory=_default_log_format)
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    deploy_timeout_seconds: Seconds = 900
-    stop_timeout_seconds: Seconds = 600
-    query_timeout_seconds: Seconds = 60
-    queue_timeout_seconds: int = Field(default=DAY_SECONDS, ge=1, le=30 * DAY_SECONDS)
-    max_queued_jobs_per_agent: int = Field(default=1000, ge=1, le=1_000_000)
-    max_body_bytes: int = Field(default=1024 * 1024, ge=1024, le=64 * 1024 * 1024)
-    agent_ping_interval_seconds: PingSeconds = 13
-    agent_ping_timeout_seconds: PingSeconds = 10
-    health_check_interval_seconds: float = Field(default=60, ge=0, le=DAY_SECONDS, allow_inf_nan=False)
-    shutdown_grace_seconds: int = Field(default=30, ge=0, le=600)
-    retention_days: int = Field(default=90, ge=0, le=36_500)
-    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    backlog: int = Field(default=4096, ge=1, le=65_535)
 
     @property
     def database_path(self) -> Path:
         """The database's file, absolute."""
         return Path(str(make_url(self.database_url).database)).absolute()
-
-    @field_validator("log_level", mode="before")
-    @classmethod
-    def _fold_case(cls, value: Any) -> Any:
-        return value.upper() if isinstance(value, str) else value
-
-    @field_validator(*_SECRETS)
-    @classmethod
-    def _check_secret_form(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not _SECRET_FORM.fullmatch(value.get_secret_value()):
-            raise ValueError("it may hold only printable ASCII characters and no spaces")
-        return value
 
     @field_validator("database_url")
     @classmethod
@@ -140,6 +96,43 @@ class Settings(BaseSettings):
             raise ValueError("the file must not end in .secrets, the name kept for the secrets beside it")
         return value
 
+
+class Settings(DatabaseSettings):
+    """The values, right in form; docs/settings.md tells them. Each is a variable, in capitals."""
+
+    agent_secret_token: SecretStr | None = None
+    api_token: SecretStr | None = None
+    api_auth: Literal["token", "none"] = "token"
+    host: str = "0.0.0.0"  # noqa: S104 - agents on other machines must reach it; every route needs a token
+    port: int = Field(default=8000, ge=0, le=65_535)
+    log_format: Literal["console", "json"] = Field(default_factory=_default_log_format)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    deploy_timeout_seconds: Seconds = 900
+    stop_timeout_seconds: Seconds = 600
+    query_timeout_seconds: Seconds = 60
+    queue_timeout_seconds: int = Field(default=DAY_SECONDS, ge=1, le=30 * DAY_SECONDS)
+    max_queued_jobs_per_agent: int = Field(default=1000, ge=1, le=1_000_000)
+    max_body_bytes: int = Field(default=1024 * 1024, ge=1024, le=64 * 1024 * 1024)
+    agent_ping_interval_seconds: PingSeconds = 13
+    agent_ping_timeout_seconds: PingSeconds = 10
+    health_check_interval_seconds: float = Field(default=60, ge=0, le=DAY_SECONDS, allow_inf_nan=False)
+    shutdown_grace_seconds: int = Field(default=30, ge=0, le=600)
+    retention_days: int = Field(default=90, ge=0, le=36_500)
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    backlog: int = Field(default=4096, ge=1, le=65_535)
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _fold_case(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator(*_SECRETS)
+    @classmethod
+    def _check_secret_form(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _SECRET_FORM.fullmatch(value.get_secret_value()):
+            raise ValueError("it may hold only printable ASCII characters and no spaces")
+        return value
+
     @field_validator("allowed_origins", mode="before")
     @classmethod
     def _split_origins(cls, value: Any) -> Any:
@@ -152,16 +145,25 @@ def load_settings(env_file: Path = Path(".env"), warn: Warn = lambda _line: None
 
     Creates the database's directory if it is missing. Raises SettingsError, one line for each bad value.
     """
+    settings = _read(Settings, env_file)
+    _warn_of_unknown_keys(env_file, warn)
+    _check_database_file(settings.database_path)
+    _check_exposure(settings, warn)
+    return settings
+
+
+def load_database_path(env_file: Path = Path(".env")) -> Path:
+    """Return where the database is, whatever the other settings are; makes nothing. Raises SettingsError."""
+    return _read(DatabaseSettings, env_file).database_path
+
+
+def _read(kind: type[AnySettings], env_file: Path) -> AnySettings:
     try:
-        settings = Settings(_env_file=env_file)
-        _warn_of_unknown_keys(env_file, warn)
+        return kind(_env_file=env_file)
     except ValidationError as error:
         raise SettingsError("\n".join(_line_for(problem) for problem in error.errors())) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{env_file} cannot be read ({error}): correct it or take it away.") from None
-    _check_database_file(settings.database_path)
-    _check_exposure(settings, warn)
-    return settings
 
 
 def allowed_values(name: str) -> str:

@@ -8,9 +8,7 @@ that reconnect meanwhile wait in the backlog instead of backing off.
 import asyncio
 import contextlib
 import errno
-import fcntl
 import gc
-import os
 import resource
 import signal
 import socket
@@ -26,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from control_plane import __version__
 from control_plane.announcement import announcement, http_url
 from control_plane.checking.processes import ProcessChecker
+from control_plane.claim import claim_database
 from control_plane.config import Settings, SettingsError, load_settings
 from control_plane.core import protocol
 from control_plane.core.startup import StartupError
@@ -59,7 +58,7 @@ def main() -> int:
     try:
         settings = load_settings(warn=warnings.append)
         listener = listen(settings)
-        claim_database(settings.database_path)
+        _claim(settings.database_path)
         secrets, told = resolve_secrets(settings)
     except SettingsError as error:
         sys.stderr.write("".join(f"Warning: {line}\n" for line in warnings) + f"{error}\n")
@@ -75,18 +74,18 @@ def main() -> int:
         return _run(settings, secrets, listener, base_url)
 
 
-def claim_database(path: Path) -> None:
-    """Keep other control planes off this database until the process ends; SettingsError if one is on it.
-
-    SQLite would let both write, and each would take the other's agents for offline.
-    """
-    lock = os.open(path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+def _claim(path: Path) -> None:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        claimed = claim_database(path)
+    except OSError as error:
+        raise SettingsError(
+            f"DATABASE_URL: {error.filename}, by which other control planes are kept off, cannot be used "
+            f"({error.strerror}): give it to this user."
+        ) from None
+    if not claimed:
         raise SettingsError(
             f"DATABASE_URL: another control plane runs on {path}; stop it, or give this one a database of its own."
-        ) from None
+        )
 
 
 def listen(settings: Settings) -> socket.socket:

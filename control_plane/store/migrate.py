@@ -47,6 +47,13 @@ def current_revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
+def known_revisions() -> list[str]:
+    """Return the schema revisions that this program knows, the newest first."""
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS))
+    return [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+
+
 def _create_private(url: str) -> None:
     """Make a missing database file for this user alone: Compose files may hold passwords. SQLite's others follow it."""
     # It is there; or it cannot be made or written, which opening it will say better.
@@ -57,10 +64,7 @@ def _create_private(url: str) -> None:
 
 def _refuse_newer(connection: Connection, url: str) -> None:
     revision = current_revision(connection)
-    config = Config()
-    config.set_main_option("script_location", str(SCRIPTS))
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if revision is not None and revision not in known:
+    if revision is not None and revision not in known_revisions():
         raise StartupError(
             f"The database {database_file(url)} was written by a newer control plane (schema revision {revision}): "
             "install that version again, or restore a backup made with this one."
