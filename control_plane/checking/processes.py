@@ -101,8 +101,9 @@ class _Worker(asyncio.Protocol):
             raise OverloadedError("Too many Compose files wait to be checked; try again in a moment.")
         request = _Request(source, project_name, self._loop.create_future())
         self._unsent.append(request)
-        if self._ready and not self._suspects and not (self._sent and self._sent[0].suspect):
-            self._send_next()
+        if len(self._unsent) == 1:
+            # With what else this turn of the loop brings: each write to a sleeping process costs its waking.
+            self._loop.call_soon(self._send_next)
         return await request.verdict
 
     async def close(self) -> None:
@@ -148,8 +149,7 @@ class _Worker(asyncio.Protocol):
             return
         self._failures = 0
         self._be_patient(anew=True)
-        if not self._sent and (self._suspects or self._unsent):
-            self._send_next()
+        self._send_next()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -188,18 +188,18 @@ class _Worker(asyncio.Protocol):
         self._unsent.clear()
 
     def _send_next(self) -> None:
-        """Send one suspect, or everything that waits."""
-        if self._suspects:
-            self._send(self._suspects.popleft())
+        """Send one suspect once it is alone, or everything that waits, if the process is ready."""
+        if self._transport is None or not self._ready or (self._sent and (self._suspects or self._sent[0].suspect)):
             return
-        while self._unsent:
-            self._send(self._unsent.popleft())
-
-    def _send(self, request: _Request) -> None:
-        assert self._transport is not None  # noqa: S101 - of a process that is ready
-        self._sent.append(request)
-        self._be_patient(anew=False)
-        self._transport.write(frames.request(request.source, request.project_name))
+        if self._suspects:
+            chosen = [self._suspects.popleft()]
+        else:
+            chosen = list(self._unsent)
+            self._unsent.clear()
+        if chosen:
+            self._sent.extend(chosen)
+            self._be_patient(anew=False)
+            self._transport.write(b"".join(frames.request(one.source, one.project_name) for one in chosen))
 
     def _be_patient(self, *, anew: bool) -> None:
         """End the process when it has said nothing for too long while somebody waits."""

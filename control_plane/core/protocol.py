@@ -10,6 +10,7 @@ from enum import IntEnum, StrEnum
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
 
 from control_plane.core.skim import skim
 
@@ -123,7 +124,7 @@ class BadMessageError(ValueError):
 
 def encode_command(job_id: str, kind: CommandType, payload: dict[str, Any]) -> str:
     """Return the JSON text of a command. `payload` must be JSON-serialisable; `{}` is sent as such."""
-    return json.dumps({"id": job_id, "type": kind.value, "payload": payload}, separators=(",", ":"))
+    return to_json({"id": job_id, "type": kind.value, "payload": payload}).decode()
 
 
 def decode_command(text: str) -> Command:
