@@ -108,6 +108,8 @@ class AgentSocketProtocol(MeteredProtocol):
 
     def shutdown(self) -> None:
         """Close because the server ends; what a peer does not read must not keep the server alive."""
+        if self.transport.is_closing():  # its end is yet to be told; uvloop would raise, and the others stay open
+            return
         with contextlib.suppress(InvalidState):
             super().shutdown()
         self.loop.call_later(CLOSE_SECONDS, self.abort)
