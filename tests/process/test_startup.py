@@ -90,6 +90,13 @@ async def test_a_database_that_another_control_plane_runs_on_is_refused_until_th
         assert (await client.get("/ready")).status_code == 200
 
 
+async def test_a_lock_that_cannot_be_had_ends_the_start_with_one_line(tmp_path: Path) -> None:
+    (tmp_path / "control_plane.db.lock").mkdir()
+    line = await refused(tmp_path)
+    assert f"{tmp_path}/control_plane.db.lock" in line
+    assert "cannot be used" in line
+
+
 async def test_an_address_of_another_machine_is_refused(tmp_path: Path) -> None:
     assert "is not an address of this machine" in await refused(tmp_path, HOST="192.0.2.1")
 

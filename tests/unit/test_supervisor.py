@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from control_plane.core.errors import StoreUnavailableError
+from control_plane.core.errors import StorageFullError, StoreUnavailableError
 from control_plane.loops.supervisor import MAX_BACKOFF_SECONDS, STALE_INTERVALS, STALE_SECONDS, Loop, Supervisor
 
 
@@ -80,6 +80,28 @@ def test_a_loop_runs_at_once_and_then_by_its_interval(loop: _Loop) -> None:
     work = Work(loop.time)
     assert supervise(loop, 3.5, Loop("work", 1, work)) == []
     assert work.ran_at == [0, 1, 2, 3]
+
+
+def test_a_loop_may_begin_later_and_is_fresh_until_then(loop: _Loop) -> None:
+    work = Work(loop.time)
+    assert supervise(loop, 99, Loop("work", 60, work, first_after_seconds=100)) == []
+    assert work.ran_at == []
+    supervise(loop, 170, Loop("work", 60, work, first_after_seconds=100))
+    assert work.ran_at == [199, 259]
+
+
+def test_a_refusal_of_the_store_is_logged_without_a_traceback(loop: _Loop) -> None:
+    work = Work(loop.time, StorageFullError("The disk is full."))
+    supervisor = Supervisor([Loop("work", 60, work)], loop.time)
+
+    async def main() -> None:
+        supervisor.start()
+        await asyncio.sleep(1)
+        await supervisor.stop()
+
+    with capture_logs() as logs:
+        loop.run_until_complete(main())
+    assert logs == [{"event": "loop_failed", "loop": "work", "error": "The disk is full.", "log_level": "warning"}]
 
 
 @pytest.mark.parametrize("error", [StoreUnavailableError("away"), RuntimeError("a fault of ours")])
