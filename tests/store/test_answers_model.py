@@ -2,7 +2,6 @@
 
 import asyncio
 import tempfile
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from control_plane.core.protocol import CommandType
-from control_plane.core.states import FailureReason, JobStatus
-from control_plane.store.answers import Outcome
+from control_plane.core.states import TERMINAL_JOB_STATUSES, FailureReason, JobStatus
 from control_plane.store.deployments import accept_deployments
 from control_plane.store.jobs import Claim, add_jobs, claim_jobs
 from control_plane.store.moves import Answer, NotMovedError
+from tests.support.model import Model, ModelJob
 from tests.support.store import (
+    BROKEN,
     DEADLINE,
     NOW,
     add_agent,
@@ -33,71 +33,6 @@ from tests.support.store import (
 AGENTS = st.sampled_from([1, 1, 1, 2])
 PROJECTS = st.sampled_from(["web", "web", "web", "shop"])
 """Mostly one place, for there things meet."""
-FINAL = (JobStatus.COMPLETED, JobStatus.FAILED)
-TWO_RUNNING = """
-SELECT agent_id, project_name FROM deployment WHERE status = 'running' GROUP BY 1, 2 HAVING count(*) > 1
-"""
-CURRENT_IS_NOT_WHAT_RUNS = """
-SELECT p.project_name, p.agent_id FROM placement p WHERE p.current_deployment_id IS NOT
-(SELECT d.id FROM deployment d WHERE d.agent_id = p.agent_id AND d.project_name = p.project_name
- AND d.status = 'running')
-"""
-PIECES_OF_WHAT_IS_OVER = "SELECT job_id FROM job_log JOIN job ON id = job_id WHERE status IN ('completed', 'failed')"
-OVER_WITHOUT_AN_END = "SELECT id FROM job WHERE (status IN ('completed', 'failed')) != (finished_at IS NOT NULL)"
-WAITS_FOR_NOTHING = """
-SELECT d.id FROM deployment d JOIN job j ON j.deployment_id = d.id AND j.command_type = 'DEPLOY_COMPOSE'
-WHERE (d.status = 'pending') != (j.status IN ('queued', 'in_progress'))
-"""
-BROKEN = [TWO_RUNNING, CURRENT_IS_NOT_WHAT_RUNS, PIECES_OF_WHAT_IS_OVER, OVER_WITHOUT_AN_END, WAITS_FOR_NOTHING]
-
-
-@dataclass
-class ModelJob:
-    kind: CommandType
-    place: tuple[int, str]
-    deployment: int
-    status: str = "queued"
-    sends: int = 0
-
-
-class Model:
-    """What the store is to do, as plainly as it can be said."""
-
-    def __init__(self) -> None:
-        self.jobs: dict[str, ModelJob] = {}
-        self.deployments: dict[int, tuple[str, str | None]] = {}
-        self.current: dict[tuple[int, str], int] = {}
-
-    def answer(self, answer: Answer) -> Outcome:
-        job = self.jobs.get(answer.job_id)
-        if job is None:
-            return Outcome.UNKNOWN
-        if answer.agent_id is not None and (answer.agent_id != job.place[0] or not job.sends):
-            return Outcome.FORGED
-        if job.status in FINAL:
-            return Outcome.LATE
-        if (answer.only_unsent and job.sends) or (answer.only_if_due and answer.at < DEADLINE):
-            return Outcome.HELD_BACK
-        if answer.status == job.status:
-            return Outcome.LOGGED
-        job.status = answer.status
-        if answer.status in FINAL:
-            self._end(job, answer.error, done=answer.status is JobStatus.COMPLETED)
-        return Outcome.MOVED
-
-    def _end(self, job: ModelJob, error: str | None, *, done: bool) -> None:
-        running = self.current.get(job.place)
-        if job.kind is CommandType.DEPLOY_COMPOSE:
-            if done and running:
-                self.deployments[running] = ("superseded", self.deployments[running][1])
-            if done:
-                self.current[job.place] = job.deployment
-            self.deployments[job.deployment] = ("running" if done else "failed", error)
-        elif job.kind is CommandType.STOP_COMPOSE and done and running:
-            self.deployments[self.current.pop(job.place)] = ("stopped", None)
-        elif job.kind is CommandType.STOP_COMPOSE and not done:
-            noted = running or job.deployment
-            self.deployments[noted] = (self.deployments[noted][0], error)
 
 
 class Answers(RuleBasedStateMachine):
@@ -128,7 +63,7 @@ class Answers(RuleBasedStateMachine):
         new = new_deployment(project, agent)
         deployment = self.run(self.store.write(accept_deployments, new))
         self.model.deployments[deployment] = ("pending", None)
-        self.model.jobs[new.job_id] = ModelJob(CommandType.DEPLOY_COMPOSE, (agent, project), deployment)
+        self.model.jobs[new.job_id] = ModelJob(CommandType.DEPLOY_COMPOSE, (agent, project), deployment, DEADLINE)
         if send:
             self.send(new.job_id, stale=False)
         return new.job_id
@@ -142,10 +77,12 @@ class Answers(RuleBasedStateMachine):
         shared = [
             job_id
             for job_id, job in self.model.jobs.items()
-            if kind is CommandType.STATUS and (job.kind, job.place) == (kind, before.place) and job.status not in FINAL
+            if kind is CommandType.STATUS
+            and (job.kind, job.place) == (kind, before.place)
+            and job.status not in TERMINAL_JOB_STATUSES
         ]
         assert stored == (shared[0] if shared else new.job_id)
-        self.model.jobs.setdefault(stored, ModelJob(kind, before.place, before.deployment))
+        self.model.jobs.setdefault(stored, ModelJob(kind, before.place, before.deployment, DEADLINE))
         return stored
 
     @rule(job=jobs, stale=st.booleans())
@@ -155,10 +92,10 @@ class Answers(RuleBasedStateMachine):
         try:
             self.run(self.store.write(claim_jobs, Claim(job, attempt, "", NOW, DEADLINE)))
         except NotMovedError:
-            assert stale or known.status in FINAL
+            assert stale or known.status in TERMINAL_JOB_STATUSES
         else:
             assert not stale
-            assert known.status not in FINAL
+            assert known.status not in TERMINAL_JOB_STATUSES
             known.sends += 1
 
     @rule(

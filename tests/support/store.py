@@ -28,6 +28,23 @@ from control_plane.store.store import Store
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 DEADLINE = NOW + timedelta(minutes=15)
 
+TWO_RUNNING = """
+SELECT agent_id, project_name FROM deployment WHERE status = 'running' GROUP BY 1, 2 HAVING count(*) > 1
+"""
+CURRENT_IS_NOT_WHAT_RUNS = """
+SELECT p.project_name, p.agent_id FROM placement p WHERE p.current_deployment_id IS NOT
+(SELECT d.id FROM deployment d WHERE d.agent_id = p.agent_id AND d.project_name = p.project_name
+ AND d.status = 'running')
+"""
+PIECES_OF_WHAT_IS_OVER = "SELECT job_id FROM job_log JOIN job ON id = job_id WHERE status IN ('completed', 'failed')"
+OVER_WITHOUT_AN_END = "SELECT id FROM job WHERE (status IN ('completed', 'failed')) != (finished_at IS NOT NULL)"
+WAITS_FOR_NOTHING = """
+SELECT d.id FROM deployment d JOIN job j ON j.deployment_id = d.id AND j.command_type = 'DEPLOY_COMPOSE'
+WHERE (d.status = 'pending') != (j.status IN ('queued', 'in_progress'))
+"""
+BROKEN = [TWO_RUNNING, CURRENT_IS_NOT_WHAT_RUNS, PIECES_OF_WHAT_IS_OVER, OVER_WITHOUT_AN_END, WAITS_FOR_NOTHING]
+"""Queries that find nothing in a database whose jobs, deployments and placements agree with each other."""
+
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
