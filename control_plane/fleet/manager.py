@@ -20,7 +20,7 @@ from control_plane.fleet.session import AgentSession, Identity, Socket
 from control_plane.store import agents
 from control_plane.store.store import Store
 
-CHANGES_AT_ONCE = 100
+CHANGES_AT_ONCE = 250
 """Comings and goings that may wait for the store together: when a whole fleet comes or goes, a deploy waits for no
 more of them than this, and commits are still few."""
 INCUMBENT_PING_SECONDS = 3
@@ -70,15 +70,15 @@ class ConnectionManager:
         Returns whether it was still the agent's session. May be called twice.
         """
         session.closed = True
-        current = self._by_id.get(session.agent_id) is session
-        if current:
-            del self._by_id[session.agent_id]
-            self._by_hostname.pop(session.identity.hostname, None)
-            log.info("agent_disconnected", agent_id=session.agent_id, hostname=session.identity.hostname)
+        if self._by_id.get(session.agent_id) is not session:
+            return False
+        del self._by_id[session.agent_id]
+        self._by_hostname.pop(session.identity.hostname, None)
+        log.info("agent_disconnected", agent_id=session.agent_id, hostname=session.identity.hostname)
         departure = agents.Departure(session.agent_id, session.connection_id, datetime.now(UTC))
         async with self._changes:
             await self._store.write(agents.depart, departure)
-        return current
+        return True
 
     async def send_command(self, agent_id: int, text: str) -> bool:
         """Write one encoded command to an agent; see AgentSession.send. Raises AgentNotConnectedError."""

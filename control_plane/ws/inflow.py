@@ -8,6 +8,7 @@ a while, and one that sends more than it may is heard no more.
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Any, cast
@@ -17,13 +18,8 @@ from websockets.frames import Frame
 
 SLICE_BYTES = 4096
 """Parsed at a time of what came at once: 680 of the smallest frames, in 5 ms."""
-TURN_SECONDS = 0.003
-"""Of each turn of the event loop, for all sockets that brought more than a slice, and again for handshakes and ends."""
 TURN_STEPS = 20
-"""At most: each handshake and each end leaves some 0.3 ms of work to a task."""
-PAUSE_SECONDS = 0.001
-"""Between such turns the event loop sleeps if it can: the store's threads need Python's lock, and wait 5 ms for it
-each time while the event loop never rests."""
+"""At most in a turn: each handshake and each end leaves some 0.3 ms of work to a task."""
 SMALL_FRAGMENT_BYTES = 1024
 """Installed agents cut long messages into pieces of 4 KiB; shorter pieces count as if they were messages."""
 HEAVY_SECONDS = 0.005
@@ -33,11 +29,29 @@ MAX_REST_SECONDS = 2.0
 """Short beside the 10 s within which a ping must be answered."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long a turn of such work may take, and how long the event loop is left to others before the next."""
+
+    turn_seconds: float
+    pause_seconds: float
+
+
+PACES = {
+    "agents": Pace(0.001, 0.004),
+    "handshakes": Pace(0.003, 0.001),
+    "ends": Pace(0.003, 0.005),
+}
+"""What agents say in bulk can wait, and the ends of many for their new beginnings. In the pauses the event loop sleeps
+if it can: the store's threads need Python's lock, and wait 5 ms for it each time while the event loop never rests."""
+
+
 class Turns:
     """Lets sockets that bring much at once, and crowds that come or go, be served one after the other."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, pace: Pace) -> None:
         self._loop = loop
+        self._pace = pace
         self._queue: deque[Callable[[], bool]] = deque()
         self._running = False
 
@@ -49,7 +63,7 @@ class Turns:
             self._loop.call_soon(self._serve)
 
     def _serve(self) -> None:
-        ends = perf_counter() + TURN_SECONDS
+        ends = perf_counter() + self._pace.turn_seconds
         try:
             for _ in range(TURN_STEPS):
                 if not self._queue or perf_counter() >= ends:
@@ -60,7 +74,7 @@ class Turns:
         finally:
             self._running = bool(self._queue)
             if self._running:
-                self._loop.call_later(PAUSE_SECONDS, self._serve)
+                self._loop.call_later(self._pace.pause_seconds, self._serve)
 
 
 class MeteredProtocol(WebSocketsSansIOProtocol):
@@ -141,11 +155,11 @@ class MeteredProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End soon, after what had come before; nobody waits for a handshake any more."""
+        if not self.handshake_initiated:
+            self._kept = None
         self._turns("ends").join(partial(self._end, exc))
 
     def _end(self, exc: Exception | None) -> bool:
-        if not self.handshake_initiated:
-            self._kept = None
         while self._kept is not None:
             self._take_next(self._kept)
         self.tell_of_end()
@@ -176,7 +190,7 @@ class MeteredProtocol(WebSocketsSansIOProtocol):
         # Handshakes by the thousand must not hold up agents that are in, nor the other way about.
         turns = self.app_state.get(f"turns_of_{whose}")
         if turns is None:
-            turns = self.app_state[f"turns_of_{whose}"] = Turns(self.loop)
+            turns = self.app_state[f"turns_of_{whose}"] = Turns(self.loop, PACES[whose])
         return cast("Turns", turns)
 
     def _count(self) -> None:

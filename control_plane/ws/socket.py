@@ -33,11 +33,13 @@ class AgentSocketProtocol(MeteredProtocol):
 
     oversized_start = b""
     """How a message began that was too large."""
+    conn: KeepingProtocol
     _oversized_timer: asyncio.TimerHandle | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.conn: KeepingProtocol = KeepingProtocol(max_size=self.config.ws_max_size, logger=self.conn.logger)
+        # Not another one: each asks the system for a random id, which lets other threads take Python's lock.
+        self.conn.__class__ = KeepingProtocol
 
     def handle_connect(self, event: Request) -> None:
         """Offer this object to the application, next to what uvicorn offers."""
@@ -83,7 +85,9 @@ class AgentSocketProtocol(MeteredProtocol):
         self.abort()
 
     async def ping(self, timeout_seconds: float) -> bool:
-        """Send a ping; whether its pong came in time."""
+        """Send a ping; whether its pong came in time. One that is gone, but not yet told of, is not asked."""
+        if self.transport.is_closing():
+            return False
         payload = os.urandom(8)
         pong = self._pongs[payload] = self.loop.create_future()
         try:
