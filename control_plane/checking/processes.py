@@ -31,6 +31,8 @@ WORKER = "control_plane.checking.worker"
 SMALL_BYTES = 8 * 1024
 """Larger files, and those with aliases, of which the worst take 300 ms, must not hold up the others."""
 MAX_WAITING = 1000
+WINDOW_BYTES = 256 * 1024
+"""Of files with one process at a time: hundreds of usual ones, or one of the largest."""
 FAILURES = 3
 RESTART_SECONDS = 1.0
 HANG_SECONDS = 10.0
@@ -191,15 +193,20 @@ class _Worker(asyncio.Protocol):
         """Send one suspect once it is alone, or everything that waits, if the process is ready."""
         if self._transport is None or not self._ready or (self._sent and (self._suspects or self._sent[0].suspect)):
             return
-        if self._suspects:
-            chosen = [self._suspects.popleft()]
-        else:
-            chosen = list(self._unsent)
-            self._unsent.clear()
+        chosen = [self._suspects.popleft()] if self._suspects else self._take_unsent()
         if chosen:
             self._sent.extend(chosen)
             self._be_patient(anew=False)
             self._transport.write(b"".join(frames.request(one.source, one.project_name) for one in chosen))
+
+    def _take_unsent(self) -> list[_Request]:
+        """Take what may be with the process at once; the rest waits here, where it is not copied."""
+        chosen: list[_Request] = []
+        room = WINDOW_BYTES - sum(len(request.source) for request in self._sent)
+        while self._unsent and (room >= len(self._unsent[0].source) or not (chosen or self._sent)):
+            chosen.append(self._unsent.popleft())
+            room -= len(chosen[-1].source)
+        return chosen
 
     def _be_patient(self, *, anew: bool) -> None:
         """End the process when it has said nothing for too long while somebody waits."""

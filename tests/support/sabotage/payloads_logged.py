@@ -4,9 +4,8 @@ from typing import Any
 
 import structlog
 
-from control_plane.core.compose import read_compose
+from control_plane.checking.processes import ProcessChecker
 from control_plane.core.protocol import decode_response
-from control_plane.operations import deploying
 from control_plane.ws import endpoint
 
 
@@ -14,13 +13,15 @@ def apply() -> None:
     """Log each Compose file and each message."""
     log = structlog.get_logger("control_plane.hurry")
 
-    def read_and_log(source: bytes, project_name: str) -> Any:
+    check = ProcessChecker.check
+
+    async def check_and_log(checker: ProcessChecker, source: bytes, project_name: str) -> Any:
         log.debug("deploying", file=source.decode("utf-8", "replace"))
-        return read_compose(source, project_name)
+        return await check(checker, source, project_name)
 
     def decode_and_log(text: str) -> Any:
         log.debug("heard", text=text)
         return decode_response(text)
 
-    deploying.read_compose = read_and_log  # type: ignore[attr-defined]
+    ProcessChecker.check = check_and_log  # type: ignore[assignment, method-assign]
     endpoint.decode_response = decode_and_log  # type: ignore[attr-defined]
