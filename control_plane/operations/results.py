@@ -22,6 +22,8 @@ from control_plane.store.moves import Answer
 MAX_MESSAGES_PER_SECOND = 1_000
 """Of one agent. A good one sends two a command and at most four log messages a second for each that runs."""
 MAX_ERROR_BYTES = 16 * 1024
+MAX_DATA_DEPTH = 100
+"""Of lists and objects in each other. Writers of JSON give up at some depth, this API's own at 255."""
 _NAMED_JOB = re.compile(r'^\s*\{\s*"job_id"\s*:\s*"([^"\\]{1,200})"')
 
 
@@ -102,9 +104,20 @@ def _plain(data: Any) -> Any:
         text = json.dumps(data, allow_nan=False, ensure_ascii=True)
     except (ValueError, RecursionError):
         return None
-    if len(text) > MAX_DATA_CHARACTERS:
+    if len(text) > MAX_DATA_CHARACTERS or _is_deep(data):
         return None
     return _clean(data) if "\\u00" in text else data
+
+
+def _is_deep(data: Any) -> bool:
+    """Whether lists and objects are nested in `data` more than MAX_DATA_DEPTH deep."""
+    level = [data]
+    for _ in range(MAX_DATA_DEPTH):
+        nested = [each for each in level if isinstance(each, dict | list)]
+        level = [inner for each in nested for inner in (each.values() if isinstance(each, dict) else each)]
+        if not level:
+            return False
+    return any(isinstance(each, dict | list) for each in level)
 
 
 def _clean(value: Any) -> Any:

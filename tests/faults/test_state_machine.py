@@ -4,8 +4,6 @@ FAULT_SEED repeats a run.
 """
 
 import logging
-import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +21,7 @@ from control_plane.store.migrate import migrate
 from control_plane.store.moves import Answer, JobFacts
 from tests.faults.machine import Machine
 from tests.support import model
+from tests.support.faults import chance
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,9 +65,7 @@ def drive(examples: int, steps: int, number: int) -> None:
 @pytest.mark.promise("7")
 @pytest.mark.promise("18")
 def test_whatever_happens_in_whatever_order_ends_as_the_model_says() -> None:
-    number = int(os.environ.get("FAULT_SEED") or secrets.randbits(32))
-    print(f"FAULT_SEED={number}")  # noqa: T201 - to repeat a failure
-    drive(examples=50, steps=50, number=number)
+    drive(examples=50, steps=50, number=chance().getrandbits(32))
 
 
 @pytest.mark.control("7")

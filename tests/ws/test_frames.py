@@ -7,6 +7,7 @@ import pytest
 from websockets.server import ServerProtocol
 
 from control_plane.core.protocol import MAX_MESSAGE_BYTES
+from control_plane.operations import results
 from control_plane.ws.oversized import KeepingProtocol
 from tests.support.raw_socket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RawSocket, frame
 from tests.ws.fleet import Fleet
@@ -66,13 +67,14 @@ async def test_a_message_that_cannot_be_read_is_survived_and_counted(fleet: Flee
 
 async def test_a_message_nested_too_deeply_costs_its_job_the_data_and_nothing_else(fleet: Fleet) -> None:
     raw = await fleet.raw()
-    for depth in (201, 900, 100_000):
+    for depth in (100, 101, 300, 500, 900, 100_000):
         job = await in_flight(fleet, raw, f"deep-{depth}")
         raw.send(
             TEXT, f'{{"job_id":"{job}","status":"COMPLETED","logs":"up","data":{"[" * depth}{"]" * depth}}}'.encode()
         )
         ended = await fleet.over(job)
         assert (ended["status"], ended["logs"].splitlines()[-1]) == ("completed", "up")
+        assert (ended["data"] is None) == (depth > results.MAX_DATA_DEPTH)
 
 
 def oversized_answer(job: str, how: str) -> list[bytes]:
