@@ -9,7 +9,7 @@ COPY requirements.txt ./
 # The environment gets no pip of its own: what runs cannot install anything.
 RUN python3 -m venv --without-pip /opt/venv \
     && python3 -m pip --python /opt/venv/bin/python3 install --no-cache-dir --disable-pip-version-check \
-        --only-binary :all: --require-hashes -r requirements.txt
+        --only-binary :all: --require-hashes --no-deps -r requirements.txt
 COPY run.py LICENSE ./
 COPY control_plane control_plane
 RUN /opt/venv/bin/python3 -m compileall -q run.py control_plane

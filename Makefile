@@ -39,13 +39,14 @@ lock: $(VENV)/.dev  ## Compile the lock files from pyproject.toml (needs uv on t
 clean:  ## Remove what these targets made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
+# --no-deps: the lock files are complete, and an older pip would look for the newest of what a package wants with extras.
 $(VENV)/.runtime: requirements.txt
 	@echo "Preparing $(VENV) (once) ..."
 	python3 -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 	@echo "Adding the development tools to $(VENV) (once) ..."
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.txt
 	@touch $@

@@ -26,8 +26,8 @@ WHEELS_NEED = ("libstdc++.so.6", "libgcc_s.so.1", "libdl.so.2", "libpthread.so.0
 
 def import_python_image(name: str, wheels: Path) -> None:
     """Give the engine an image `name` as described above. Downloads wheels through pip's own cache into `wheels`."""
-    download = [sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--only-binary", ":all:"]
-    download += ["--dest", str(wheels), "-r", str(ROOT / "requirements.txt")]
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--no-deps"]
+    download += ["--only-binary", ":all:", "--dest", str(wheels), "-r", str(ROOT / "requirements.txt")]
     done = subprocess.run(download, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
     path = f"PATH={_binary().parent}:/usr/bin:/bin"
