@@ -6,6 +6,7 @@ machine falls on both alike. Run by `make bench`, and shorter by the fault tests
 
 import statistics
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks.callers import post_all
 from benchmarks.deploys import Batch
@@ -17,6 +18,7 @@ from benchmarks.servers import Server
 AGENTS = 50
 CALLERS = 4
 DEPLOYS = 100
+PATIENCE_SECONDS = 60.0
 MAX_RISE = 1.10
 FLOODER = "flooder"
 
@@ -48,8 +50,11 @@ class FloodFigures:
         return [what for what, is_kept in kept.items() if not is_kept]
 
 
-async def flood(server: Server, turns: int) -> FloodFigures:
-    """Measure `turns` turns without and as many with a flood. Raises BenchmarkError."""
+async def flood(server: Server, turns: int, patience_seconds: float = PATIENCE_SECONDS) -> FloodFigures:
+    """Measure `turns` turns without and as many with a flood.
+
+    Raises BenchmarkError, also when the deploys of one turn take longer than `patience_seconds`.
+    """
     fleet = Fleet(server.target)
     calm: list[list[float]] = []
     flooded: list[list[float]] = []
@@ -57,15 +62,16 @@ async def flood(server: Server, turns: int) -> FloodFigures:
     try:
         await fleet.connect(AGENTS, AGENTS)
         ids = server.agent_ids()
-        await _deploys(server, fleet, "warm", ids)
+        deploys = partial(_deploys, server, fleet, ids, patience_seconds)
+        await deploys("warm")
         for turn in range(turns):
             # What comes second in a turn meets a larger database.
             for is_flooded in (True, False) if turn % 2 else (False, True):
                 if not is_flooded:
-                    calm.append(await _deploys(server, fleet, f"calm{turn}", ids))
+                    calm.append(await deploys(f"calm{turn}"))
                     continue
                 with flooding(server.target, f"{FLOODER}-{turn}") as one:
-                    flooded.append(await _deploys(server, fleet, f"flooded{turn}", ids))
+                    flooded.append(await deploys(f"flooded{turn}"))
                 _add(met, one)
     finally:
         fleet.abort()
@@ -85,11 +91,13 @@ def _middle(turns: list[list[float]], share: float) -> float:
     return 1000 * statistics.median(quantile(turn, share) for turn in turns)
 
 
-async def _deploys(server: Server, fleet: Fleet, name: str, ids: list[int | str]) -> list[float]:
+async def _deploys(
+    server: Server, fleet: Fleet, ids: list[int | str], patience_seconds: float, name: str
+) -> list[float]:
     """Return, sorted, how long the commands of a batch took to their agents."""
     batch = Batch(name, DEPLOYS, server.target, ids)
     fleet.batch = batch
-    await post_all(batch, server.target, CALLERS, timeout_seconds=60)
+    await post_all(batch, server.target, CALLERS, patience_seconds)
     fleet.batch = None
     fleet.check()
     return batch.dispatch_seconds()

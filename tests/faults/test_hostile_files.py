@@ -98,7 +98,7 @@ async def test_hostile_files_hold_up_nobody_elses_deploys() -> None:
 
 @pytest.mark.control("parser bombs")
 async def test_files_judged_in_the_server_itself_would_be_noticed() -> None:
-    async with ServerProcess(sabotage="files_judged_in_threads") as server:
+    async with ServerProcess(sabotage="files_judged_in_the_server") as server:
         with pytest.raises(AssertionError, match="times as long beside bombs"):
             await check_bombs(server, LARGE)
 

@@ -24,10 +24,11 @@ pytestmark = pytest.mark.usefixtures("strace")
 
 @pytest.fixture
 async def directory(tmp_path: Path) -> Path:
-    """A directory that a control plane has been started in."""
+    """A directory that a control plane has been started in, which knows one agent."""
     made = tmp_path / "server"
     made.mkdir()
-    async with ServerProcess(made):
+    async with ServerProcess(made) as server, GoAgent(server.ws_url, server.agent_token, "web-1") as agent:
+        await agent.connected()
         return made
 
 
@@ -38,11 +39,13 @@ def killed_at(call: str, number: int) -> list[str]:
 
 
 async def deploy_until_killed(server: ServerProcess, told: Told) -> None:
-    """Start a server and give it work until it is killed."""
-    async with server, GoAgent(server.ws_url, server.agent_token, "web-1") as agent:
-        await agent.connected()
-        async with Callers(server, told):
-            assert await server.wait() == -signal.SIGKILL, server.output
+    """Start a server and give it work until it is killed, be it before its agent is in."""
+    async with (
+        server,
+        GoAgent(server.ws_url, server.agent_token, "web-1"),
+        Callers(server, told, agent_id=1, when_offline="queue"),
+    ):
+        assert await server.wait() == -signal.SIGKILL, server.output
 
 
 async def everything_ends(directory: Path) -> None:
@@ -89,8 +92,6 @@ async def test_a_kill_while_the_database_is_made_leaves_one_that_the_next_start_
 async def test_the_check_finds_acknowledgements_before_their_commit(directory: Path) -> None:
     told, killed = Told(), killed_at("pwrite64", chance().randint(200, 400))
     async with ServerProcess(directory, sabotage="early_acknowledgement", wrapper=killed) as server:
-        async with GoAgent(server.ws_url, server.agent_token, "web-1") as agent:
-            await agent.connected()
         # Deploys for an agent that is away, so that each commit holds some.
         async with Callers(server, told, agent_id=1, when_offline="queue"):
             assert await server.wait() == -signal.SIGKILL, server.output
