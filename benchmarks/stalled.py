@@ -20,8 +20,9 @@ from benchmarks.servers import Server
 
 MAX_CLOSED_SECONDS = 30.0
 MAX_KIB_PER_STALLED = 512
-"""One command with a file of 256 KiB has 342 in base64; the rest is for what the process grows by meanwhile."""
+"""One command with a file of 256 KiB has 342 in base64; the rest is for what a connection itself takes."""
 MAX_RISE = 1.5
+CALM_TURNS = 5
 DEPLOYS_EACH = 4
 """One goes out every 10 s to an agent that acknowledges nothing: the last is still unsent when it is closed."""
 CALLERS = 4
@@ -40,7 +41,7 @@ class StalledFigures:
     closed_seconds: float
     """From the last one's connection until the server has closed them all."""
     kib_per_stalled: float
-    """The most that the server's memory grew by meanwhile, for each."""
+    """The most that the server's memory grew by meanwhile, for each; less what as many deploys to good agents take."""
     calm_p99_ms: float
     beside_p99_ms: float
 
@@ -74,13 +75,15 @@ async def stall(server: Server, stalled: int, good: int) -> StalledFigures:
         run = _Run(server, fleet, good_ids)
         await run.batch("warm")
         await run.big_deploys("warm", good_ids[:CALLERS], delivered=True)
-        calm = [await run.batch(f"calm{turn}") for turn in range(5)]
+        at_first = server.resident_bytes()
+        calm = [await run.batch(f"calm{turn}") for turn in range(CALM_TURNS)]
         before = server.resident_bytes()
+        growth = (before - at_first) / CALM_TURNS
         await asyncio.to_thread(_connect_stalled, server, stalled, sockets)
         began = time.monotonic()
         stalled_ids = [one for one in await asyncio.to_thread(server.agent_ids) if one not in set(good_ids)]
         await run.big_deploys("big", stalled_ids, delivered=False)
-        beside, most = await run.until_closed(good, began)
+        beside, most = await run.until_closed(good, began, before, growth)
         closed = time.monotonic() - began
     finally:
         fleet.abort()
@@ -90,7 +93,7 @@ async def stall(server: Server, stalled: int, good: int) -> StalledFigures:
         stalled=stalled,
         good=good,
         closed_seconds=closed,
-        kib_per_stalled=max(0, most - before) / 1024 / stalled,
+        kib_per_stalled=most / 1024 / stalled,
         calm_p99_ms=1000 * statistics.median(quantile(turn, 0.99) for turn in calm),
         beside_p99_ms=1000 * statistics.median(quantile(turn, 0.99) for turn in beside),
     )
@@ -154,14 +157,20 @@ class _Run:
         if delivered:
             await told.enough.wait()
 
-    async def until_closed(self, good: int, began: float) -> tuple[list[list[float]], int]:
-        """Deploy to good agents until no other is connected; return what that took, and the server's largest size."""
+    async def until_closed(
+        self, good: int, began: float, before: int, growth: float
+    ) -> tuple[list[list[float]], float]:
+        """Deploy to good agents until no other is connected; return what that took, and how the server has grown.
+
+        That is in bytes, from `before` on, at its most, and without `growth` for each turn: what the database keeps
+        in memory of the deploys to good agents.
+        """
         taken: list[list[float]] = []
-        most = 0
+        most = 0.0
         while await asyncio.to_thread(self._server.connected_agents) > good:
             if time.monotonic() - began > MAX_CLOSED_SECONDS + 1:
                 break  # Late enough to be judged.
-            most = max(most, self._server.resident_bytes())
             taken.append(await self.batch(f"beside{len(taken):03}"))
+            most = max(most, self._server.resident_bytes() - before - growth * len(taken))
             await asyncio.sleep(1.0)
         return taken, most

@@ -216,7 +216,7 @@ class Dispatcher:
                     if agent.must_read:
                         agent.must_read = False
                         await self._read_queue(agent)
-                    waiting = agent.lane.next()
+                    waiting = agent.lane.next() if agent.lane.has_waiting and await agent.session.ready() else None
                     if waiting is None:
                         return
                     await self._send(agent, waiting)

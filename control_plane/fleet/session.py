@@ -27,6 +27,10 @@ class Socket(Protocol):
         """Whether a frame can be written without waiting for the peer to read."""
         ...
 
+    async def wait_writable(self) -> None:
+        """Return when `writable` is true, or the connection has ended."""
+        ...
+
     async def send_text(self, text: str) -> None:
         """Write one text frame, whole. SocketClosedError, or a cancellation while it waits: nothing was written."""
         ...
@@ -116,25 +120,27 @@ class AgentSession:
         """Whether the agent has said that it can do this."""
         return capability.value in self.identity.capabilities
 
-    async def send(self, text: str) -> bool:
-        """Write a command; True once it is written.
+    async def ready(self) -> bool:
+        """Wait until there is room for a command; what is made before would lie in memory beside the one in the way.
 
-        False when certainly nothing was written: the connection has ended, or was cut here because the agent
-        has not read for so long that there is no room for another command.
+        False when the connection has ended, or was cut here because the agent has not read for too long.
         """
-        if self.closed:
+        if not self.closed and not self.socket.writable:
+            try:
+                async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                    await self.socket.wait_writable()
+            except TimeoutError:
+                self.closed = True
+                self.socket.abort()
+        return not self.closed
+
+    async def send(self, text: str) -> bool:
+        """Write a command once there is room; True once it is written, False when certainly nothing of it was."""
+        if not await self.ready():
             return False
         try:
-            if self.socket.writable:
-                await self.socket.send_text(text)
-                return True
-            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
-                await self.socket.send_text(text)
+            await self.socket.send_text(text)
         except SocketClosedError:
             self.closed = True
-            return False
-        except TimeoutError:
-            self.closed = True
-            self.socket.abort()
             return False
         return True

@@ -150,6 +150,10 @@ class AgentSocket:
         """Whether a frame can be written without waiting for the peer to read."""
         return bool(self._protocol.writable.is_set())
 
+    async def wait_writable(self) -> None:
+        """Return when a frame can be written, or the connection has ended."""
+        await self._protocol.writable.wait()
+
     async def send_text(self, text: str) -> None:
         """Write one text frame. Raises SocketClosedError when nothing of it was written."""
         if self._protocol.transport.is_closing():

@@ -91,9 +91,11 @@ async def test_a_kill_while_the_database_is_made_leaves_one_that_the_next_start_
 @pytest.mark.control("1")
 async def test_the_check_finds_acknowledgements_before_their_commit(directory: Path) -> None:
     told, killed = Told(), killed_at("pwrite64", chance().randint(200, 400))
-    async with ServerProcess(directory, sabotage="early_acknowledgement", wrapper=killed) as server:
-        # Deploys for an agent that is away, so that each commit holds some.
-        async with Callers(server, told, agent_id=1, when_offline="queue"):
-            assert await server.wait() == -signal.SIGKILL, server.output
+    # Deploys for an agent that is away, so that each commit holds some.
+    async with (
+        ServerProcess(directory, sabotage="early_acknowledgement", wrapper=killed) as server,
+        Callers(server, told, agent_id=1, when_offline="queue"),
+    ):
+        assert await server.wait() == -signal.SIGKILL, server.output
     with pytest.raises(AssertionError, match="acknowledged deploys are lost"):
         check_kept(server.database_path, told)

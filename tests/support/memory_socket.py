@@ -4,6 +4,7 @@ Used where the fleet is driven step by step, or where thousands of agents are ne
 is the real thing.
 """
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +25,10 @@ class MemorySocket:
     @property
     def heard_at(self) -> datetime:
         return datetime.now(UTC)
+
+    async def wait_writable(self) -> None:
+        if not self.writable:
+            await asyncio.Event().wait()
 
     async def send_text(self, text: str) -> None:
         if not self.is_open:
