@@ -7,7 +7,6 @@ agent connects. A send is counted in the store before anything is written, so th
 import asyncio
 import math
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -15,10 +14,11 @@ import structlog
 from control_plane.core.errors import ControlPlaneError
 from control_plane.core.states import FailureReason, JobStatus
 from control_plane.fleet.encoding import claim_now, encode_job
-from control_plane.fleet.lane import Lane, Waiting
 from control_plane.fleet.reconcile import MAX_SENDS, Verdict, judge
 from control_plane.fleet.recorder import Recorder
+from control_plane.fleet.served_agent import Reservation, ServedAgent
 from control_plane.fleet.session import AgentSession
+from control_plane.fleet.sources import Sources
 from control_plane.store import jobs
 from control_plane.store.jobs import AgentJob
 from control_plane.store.moves import Answer, NotMovedError
@@ -32,40 +32,16 @@ RETRY_SECONDS = 1.0
 log = structlog.get_logger()
 
 
-@dataclass(eq=False, slots=True)
-class _Agent:
-    """A connected agent's lane, and the task that empties it, which lives only while something can be sent."""
-
-    session: AgentSession
-    lane: Lane = field(default_factory=Lane)
-    must_read: bool = False
-    task: asyncio.Task[None] | None = None
-    written_at: float = math.inf
-    """When the command was written whose acknowledgement is awaited, on the event loop's clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """The right to send one job to an agent at once, if it is stored as sent to `instance`."""
-
-    job: AgentJob
-    agent: _Agent
-
-    @property
-    def instance(self) -> str:
-        """The agent's process, as far as it names it."""
-        return self.agent.session.identity.instance
-
-
 class Dispatcher:
     """Owns the lanes. All methods are called on the event loop."""
 
     def __init__(self, store: Store, recorder: Recorder) -> None:
         self._store = store
         self._recorder = recorder
-        self._agents: dict[int, _Agent] = {}
-        self._lanes: dict[str, _Agent] = {}
+        self._agents: dict[int, ServedAgent] = {}
+        self._lanes: dict[str, ServedAgent] = {}
         """By job id, for an end is told by that alone."""
+        self._sources = Sources()
         self._unread: set[int] = set()
         """Agents without a lane that were offered something; they read their queue when they connect."""
         self._late: set[asyncio.Task[None]] = set()
@@ -75,7 +51,7 @@ class Dispatcher:
 
     def attach(self, session: AgentSession, *, has_work: bool) -> None:
         """Start serving an agent that has connected. `has_work`: jobs of it are in the store."""
-        agent = self._agents[session.agent_id] = _Agent(session)
+        agent = self._agents[session.agent_id] = ServedAgent(session)
         if has_work or session.agent_id in self._unread:
             self._unread.discard(session.agent_id)
             agent.must_read = True
@@ -89,6 +65,7 @@ class Dispatcher:
         del self._agents[session.agent_id]
         for job_id in agent.lane.job_ids():
             self._lanes.pop(job_id, None)
+            self._sources.drop(job_id)
         self._ended.set()
 
     def reserve(self, agent_id: int, job: AgentJob) -> Reservation | None:
@@ -116,8 +93,8 @@ class Dispatcher:
             return
         self._do_later(agent, sending)
 
-    async def _send_stored(self, agent: _Agent, job: AgentJob, source: bytes | None) -> None:
-        await self._write(agent, job, await encode_job(self._store, Waiting(job, source)))
+    async def _send_stored(self, agent: ServedAgent, job: AgentJob, source: bytes | None) -> None:
+        await self._write(agent, job, await encode_job(self._store, job, source))
 
     def release(self, reservation: Reservation) -> None:
         """Give a lane back whose job was not stored."""
@@ -128,14 +105,14 @@ class Dispatcher:
         agent = reservation.agent
         self._do_later(agent, self._try(agent, self._take_back(agent, reservation.job)))
 
-    async def _try(self, agent: _Agent, work: Coroutine[None, None, None]) -> None:
+    async def _try(self, agent: ServedAgent, work: Coroutine[None, None, None]) -> None:
         try:
             await work
         except ControlPlaneError as error:
             # The job is stored, and its caller must hear so: it is judged when the agent connects again.
             self._complain(agent, error)
 
-    def _do_later(self, agent: _Agent, work: Coroutine[None, None, None]) -> None:
+    def _do_later(self, agent: ServedAgent, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work, name=f"late-{agent.session.agent_id}")
         self._late.add(task)
         task.add_done_callback(self._late.discard)
@@ -146,8 +123,10 @@ class Dispatcher:
         if agent is None:
             self._unread.add(agent_id)
             return
-        agent.lane.add(job, source)
+        agent.lane.add(job)
         self._lanes[job.id] = agent
+        if source is not None:
+            self._sources.keep(job.id, source)
         self._run(agent)
 
     async def ask(self, session: AgentSession, question: AgentJob, *, alone: bool) -> bool:
@@ -156,7 +135,7 @@ class Dispatcher:
         if agent is None or agent.task or self._closing or not agent.lane.hold(question, alone=alone):
             return False
         agent.written_at = asyncio.get_running_loop().time()
-        return await agent.session.send(await encode_job(self._store, Waiting(question)))
+        return await agent.session.send(await encode_job(self._store, question))
 
     def acknowledged(self, session: AgentSession, job_id: str) -> None:
         """Note that an agent has answered for a job."""
@@ -166,6 +145,7 @@ class Dispatcher:
 
     def over(self, job_id: str) -> None:
         """Note that a job has ended, so that the next of its project may go."""
+        self._sources.drop(job_id)
         agent = self._lanes.pop(job_id, None)
         if agent is not None:
             agent.lane.over(job_id)
@@ -195,20 +175,20 @@ class Dispatcher:
         tasks = [agent.task for agent in self._agents.values() if agent.task is not None]
         await asyncio.gather(*tasks, *self._late, return_exceptions=True)
 
-    def _run(self, agent: _Agent) -> None:
+    def _run(self, agent: ServedAgent) -> None:
         """Have the agent's lane looked at."""
         if agent.task is None and not self._closing and (agent.must_read or agent.lane.has_waiting):
             agent.task = asyncio.create_task(self._serve(agent), name=f"lane-{agent.session.agent_id}")
 
-    def _find(self, agent_id: int) -> _Agent | None:
+    def _find(self, agent_id: int) -> ServedAgent | None:
         """Return a connected agent; one whose connection has ended, and whose end is yet to be told, is not."""
         agent = self._agents.get(agent_id)
         return None if agent is None or agent.session.closed else agent
 
-    def _serves(self, agent: _Agent) -> bool:
+    def _serves(self, agent: ServedAgent) -> bool:
         return not self._closing and self._find(agent.session.agent_id) is agent
 
-    async def _serve(self, agent: _Agent) -> None:
+    async def _serve(self, agent: ServedAgent) -> None:
         """Send what may be sent until nothing is left or the session ends; survives a store that is away."""
         try:
             while self._serves(agent):
@@ -216,10 +196,10 @@ class Dispatcher:
                     if agent.must_read:
                         agent.must_read = False
                         await self._read_queue(agent)
-                    waiting = agent.lane.next() if agent.lane.has_waiting and await agent.session.ready() else None
-                    if waiting is None:
+                    job = agent.lane.next() if agent.lane.has_waiting and await agent.session.ready() else None
+                    if job is None:
                         return
-                    await self._send(agent, waiting)
+                    await self._send(agent, job)
                 except Exception as error:
                     self._complain(agent, error)
                     agent.must_read = True
@@ -227,7 +207,7 @@ class Dispatcher:
         finally:
             agent.task = None
 
-    def _complain(self, agent: _Agent, error: Exception) -> None:
+    def _complain(self, agent: ServedAgent, error: Exception) -> None:
         unknown = not isinstance(error, ControlPlaneError)
         log.warning("dispatch_failed", agent_id=agent.session.agent_id, error=str(error), exc_info=unknown)
 
@@ -240,7 +220,7 @@ class Dispatcher:
                 agent.lane.acknowledged(job_id)
                 self._run(agent)
 
-    async def _read_queue(self, agent: _Agent) -> None:
+    async def _read_queue(self, agent: ServedAgent) -> None:
         for job in await self._store.read(jobs.list_agent_jobs, agent.session.agent_id):
             verdict = judge(job, agent.session)
             self._lanes[job.id] = agent
@@ -253,22 +233,22 @@ class Dispatcher:
             else:
                 await self._fail(job, FailureReason.AGENT_LOST, "The agent's process ended while it ran the command.")
 
-    async def _send(self, agent: _Agent, waiting: Waiting) -> None:
-        job, session = waiting.job, agent.session
+    async def _send(self, agent: ServedAgent, job: AgentJob) -> None:
         if job.attempt >= MAX_SENDS:
             reason = f"The command could not be sent in {MAX_SENDS} attempts; the agent's connection kept breaking."
             await self._fail(job, FailureReason.DISPATCH_FAILED, reason)
             return
-        text = await encode_job(self._store, waiting)
+        text = await encode_job(self._store, job, self._sources.find(job.id))
         try:
-            await self._store.write(jobs.claim_jobs, claim_now(job, session))
+            await self._store.write(jobs.claim_jobs, claim_now(job, agent.session))
         except NotMovedError:
             self.over(job.id)
             return
         agent.lane.sent(job)
+        self._sources.drop(job.id)
         await self._write(agent, job, text)
 
-    async def _write(self, agent: _Agent, job: AgentJob, text: str) -> None:
+    async def _write(self, agent: ServedAgent, job: AgentJob, text: str) -> None:
         """Write the command of a job that is stored as sent."""
         agent.written_at = asyncio.get_running_loop().time()
         written = await agent.session.send(text)
@@ -276,7 +256,7 @@ class Dispatcher:
         if not written:
             await self._take_back(agent, job)
 
-    async def _take_back(self, agent: _Agent, job: AgentJob) -> None:
+    async def _take_back(self, agent: ServedAgent, job: AgentJob) -> None:
         """Requeue a job that was counted as sent and of which nothing was written.
 
         One that had been sent before stays sent: the agent may be running it, and its answer must count.

@@ -4,21 +4,18 @@ from datetime import UTC, datetime, timedelta
 
 from control_plane.core.compose import to_wire
 from control_plane.core.protocol import CommandType, encode_command
-from control_plane.fleet.lane import Waiting
 from control_plane.fleet.session import AgentSession
 from control_plane.store import jobs
 from control_plane.store.jobs import AgentJob
 from control_plane.store.store import Store
 
 
-async def encode_job(store: Store, waiting: Waiting) -> str:
-    """Return the command of a job. Its Compose file is read from the store unless it is at hand."""
-    job = waiting.job
+async def encode_job(store: Store, job: AgentJob, source: bytes | None = None) -> str:
+    """Return the command of a job. `source`: its Compose file, which is read from the store if it is not at hand."""
     payload: dict[str, str] = {}
     if job.kind is not CommandType.HEALTH_CHECK:
         payload["project_name"] = job.project_name or ""
     if job.kind is CommandType.DEPLOY_COMPOSE:
-        source = waiting.source
         if source is None:
             source = await store.read(jobs.get_compose_of_job, job.id)
         payload["compose_file_base64"] = to_wire(source)

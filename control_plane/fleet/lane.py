@@ -5,60 +5,46 @@ goes out only after the one before it was acknowledged, for an agent that writes
 crashes. STATUS and HEALTH_CHECK wait for no project.
 """
 
-from dataclasses import dataclass
+from collections import OrderedDict
 
 from control_plane.core.compose import folded_name
 from control_plane.core.protocol import CommandType
 from control_plane.store.jobs import AgentJob
-
-KEPT_SOURCES = 8
-"""Compose files that a lane keeps at hand for waiting deploys; those of longer queues are read when needed."""
-KEPT_SOURCE_BYTES = 16 * 1024
-"""Of each: an agent that does not read must not hold its queue's large files in memory, too."""
-
-
-@dataclass(slots=True)
-class Waiting:
-    """A job to be sent, with its Compose file if it is at hand."""
-
-    job: AgentJob
-    source: bytes | None = None
 
 
 class Lane:
     """Holds an agent's waiting jobs by id, which is their order of creation."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, Waiting] = {}
+        self._waiting: OrderedDict[str, AgentJob] = OrderedDict()
         self._running: dict[str, str] = {}
         """Folded project name → id of the job that changes the project now."""
         self._questions: list[str] = []
         """Ids of the STATUS and HEALTH_CHECK jobs that were sent and are not over."""
         self._unacknowledged: str | None = None
 
-    def add(self, job: AgentJob, source: bytes | None = None) -> None:
+    def add(self, job: AgentJob) -> None:
         """Queue a job; one that is known already is left as it is."""
         if job.id in self._waiting or job.id in self._running.values():
             return
         out_of_order = bool(self._waiting) and job.id < next(reversed(self._waiting))
-        keeps = source is not None and len(self._waiting) < KEPT_SOURCES and len(source) <= KEPT_SOURCE_BYTES
-        self._waiting[job.id] = Waiting(job, source if keeps else None)
+        self._waiting[job.id] = job
         if out_of_order:
-            self._waiting = dict(sorted(self._waiting.items()))
+            self._waiting = OrderedDict(sorted(self._waiting.items()))
 
     def add_running(self, job: AgentJob) -> None:
         """Note a job that the agent was sent before and may still be running."""
         if job.kind.changes_project and job.project_name:
             self._running.setdefault(folded_name(job.project_name), job.id)
 
-    def next(self) -> Waiting | None:
+    def next(self) -> AgentJob | None:
         """Take the oldest job that may be sent now, None if none may."""
         if self._unacknowledged is not None:
             return None
-        for job_id, waiting in self._waiting.items():
-            if self._is_free(waiting.job):
-                del self._waiting[job_id]
-                return waiting
+        for job in self._waiting.values():
+            if self._is_free(job):
+                del self._waiting[job.id]
+                return job
         return None
 
     def is_open_for(self, job: AgentJob) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, bindparam, func, insert, literal, select, update
+from sqlalchemy import Connection, bindparam, func, insert, literal, select, update
 from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 
@@ -23,13 +23,11 @@ from control_plane.store.models import (
     JOB_HAS_FAILED,
     JOB_IS_ACTIVE,
     JOB_IS_UNSENT,
-    ComposeFile,
-    Deployment,
     Job,
     JobLog,
 )
 from control_plane.store.moves import NotMovedError
-from control_plane.store.tables import job_table, without
+from control_plane.store.tables import compose_file_table, deployment_table, job_table, without
 
 MAX_COUNTED = 100_000
 """Queued jobs beyond which a scrape counts no further: the answer is the same, "far too many"."""
@@ -113,6 +111,12 @@ _UNCLAIM = Bulk(
         job_table.c.status == JobStatus.QUEUED.value,
     )
     .values(sent_at=None, sent_instance="", deadline_at=bindparam("deadline"), updated_at=bindparam("at"))
+)
+_COMPOSE_OF_JOB = (
+    select(compose_file_table.c.content)
+    .join(deployment_table, deployment_table.c.compose_file_hash == compose_file_table.c.sha256)
+    .join(job_table, job_table.c.deployment_id == deployment_table.c.id)
+    .where(job_table.c.id == bindparam("job"))
 )
 
 
@@ -237,13 +241,8 @@ def list_agent_jobs(db: Session, agent_id: int) -> list[AgentJob]:
 
 def get_compose_of_job(db: Session, job_id: str) -> bytes:
     """Return the Compose file that a deploy's job carries."""
-    query = (
-        select_rows(ComposeFile.content)
-        .join(Deployment, and_(col(Deployment.compose_file_hash) == col(ComposeFile.sha256)))
-        .join(Job, and_(col(Job.deployment_id) == col(Deployment.id)))
-        .where(Job.id == job_id)
-    )
-    return db.exec(query).one()
+    source: bytes = db.execute(_COMPOSE_OF_JOB, {"job": job_id}).scalar_one()
+    return source
 
 
 def list_overdue_jobs(db: Session, now: datetime, limit: int) -> Sequence[Job]:

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from control_plane.core.compose import folded_name
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import JobStatus
-from control_plane.fleet.lane import KEPT_SOURCES, Lane
+from control_plane.fleet.lane import Lane
 from control_plane.store.jobs import AgentJob
 
 DEPLOY, STOP, STATUS, HEALTH = CommandType
@@ -32,8 +32,8 @@ def send_next(lane: Lane) -> str | None:
     waiting = lane.next()
     if waiting is None:
         return None
-    lane.sent(waiting.job)
-    return waiting.job.id
+    lane.sent(waiting)
+    return waiting.id
 
 
 def test_a_command_goes_out_only_after_the_one_before_was_acknowledged() -> None:
@@ -106,16 +106,6 @@ def test_a_job_that_ends_before_it_is_sent_is_not_sent() -> None:
     lane = lane_with(job(1), job(2))
     lane.over("0001")
     assert send_next(lane) == "0002"
-
-
-def test_only_a_few_compose_files_are_kept_in_memory() -> None:
-    lane = Lane()
-    for number in range(KEPT_SOURCES + 5):
-        lane.add(job(number, project=f"p{number}"), b"source")
-    kept = 0
-    while (waiting := lane.next()) is not None:
-        kept += waiting.source is not None
-    assert kept == KEPT_SOURCES
 
 
 @dataclass

@@ -10,7 +10,6 @@ import pytest
 
 from control_plane.fleet import dispatcher
 from control_plane.fleet.encoding import encode_job
-from control_plane.fleet.lane import Waiting
 from control_plane.loops import health_checks
 from tests.support.app import WEB, Answer
 from tests.support.raw_socket import RawSocket
@@ -287,7 +286,7 @@ async def test_a_check_that_goes_past_the_lane_crashes_an_installed_agent(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def ask_at_once(self: Any, session: Any, question: Any, *, alone: bool) -> bool:
-        return bool(await session.send(await encode_job(self._store, Waiting(question))))
+        return bool(await session.send(await encode_job(self._store, question)))
 
     monkeypatch.setattr(dispatcher.Dispatcher, "ask", ask_at_once)
     assert await commands_among_checks(fleet) > 0
