@@ -24,7 +24,7 @@ class Sizes:
     flood_turns: int
 
 
-FULL = Sizes(returning=10_000, stalled=100, good=1_000, flood_turns=30)
+FULL = Sizes(returning=10_000, stalled=100, good=1_000, flood_turns=10)
 QUICK = Sizes(returning=300, stalled=5, good=20, flood_turns=2)
 
 
