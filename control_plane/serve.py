@@ -34,6 +34,7 @@ from control_plane.operations.context import ControlPlane
 from control_plane.operations.draining import drain
 from control_plane.operations.grace import MOMENT_SECONDS
 from control_plane.secrets import Secrets, resolve_secrets
+from control_plane.ws.arrivals import ArrivalsProtocol
 from control_plane.ws.socket import AgentSocketProtocol
 
 EXIT_CONFIGURATION = 2
@@ -136,7 +137,7 @@ def _uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         app,
         interface="asgi3",
         loop="uvloop",
-        http="httptools",
+        http=ArrivalsProtocol,
         ws=AgentSocketProtocol,
         ws_max_size=protocol.MAX_MESSAGE_BYTES,
         # Compressing costs 35 KiB more per agent and slows a fleet's return past its handshake limit.

@@ -39,11 +39,13 @@ class Pace:
 
 PACES = {
     "agents": Pace(0.001, 0.004),
+    "arrivals": Pace(0.002, 0.001),
     "handshakes": Pace(0.003, 0.001),
     "ends": Pace(0.003, 0.005),
 }
-"""What agents say in bulk can wait, and the ends of many for their new beginnings. In the pauses the event loop sleeps
-if it can: the store's threads need Python's lock, and wait 5 ms for it each time while the event loop never rests."""
+"""What agents say in bulk can wait, and the ends of many for their new beginnings, whose first half are `arrivals`. In
+the pauses the event loop sleeps if it can: the store's threads need Python's lock, and wait 5 ms for it each time while
+the event loop never rests."""
 
 
 class Turns:
@@ -75,6 +77,14 @@ class Turns:
             self._running = bool(self._queue)
             if self._running:
                 self._loop.call_later(self._pace.pause_seconds, self._serve)
+
+
+def turns_of(whose: str, loop: asyncio.AbstractEventLoop, app_state: dict[str, Any]) -> Turns:
+    """Return the turns of one of PACES, which all sockets of an app share."""
+    turns = app_state.get(f"turns_of_{whose}")
+    if turns is None:
+        turns = app_state[f"turns_of_{whose}"] = Turns(loop, PACES[whose])
+    return cast("Turns", turns)
 
 
 class MeteredProtocol(WebSocketsSansIOProtocol):
@@ -188,10 +198,7 @@ class MeteredProtocol(WebSocketsSansIOProtocol):
 
     def _turns(self, whose: str) -> Turns:
         # Handshakes by the thousand must not hold up agents that are in, nor the other way about.
-        turns = self.app_state.get(f"turns_of_{whose}")
-        if turns is None:
-            turns = self.app_state[f"turns_of_{whose}"] = Turns(self.loop, PACES[whose])
-        return cast("Turns", turns)
+        return turns_of(whose, self.loop, self.app_state)
 
     def _count(self) -> None:
         if self.on_frame is not None and not self._deaf:

@@ -81,8 +81,13 @@ class RawSocket:
         return await cls.upgrade(url, [*named, *headers], receive_buffer=receive_buffer)
 
     @classmethod
-    async def upgrade(cls, url: str, headers: list[Header], *, receive_buffer: int | None = None) -> Self:
-        """Send an upgrade request with just these headers beside those of RFC 6455. Raises RefusalError."""
+    async def upgrade(
+        cls, url: str, headers: list[Header], *, receive_buffer: int | None = None, pieces: int = 1
+    ) -> Self:
+        """Send an upgrade request with just these headers beside those of RFC 6455. Raises RefusalError.
+
+        `pieces`: how many packets it comes in.
+        """
         at = urlsplit(url)
         connection = socket.socket()
         if receive_buffer is not None:
@@ -96,7 +101,13 @@ class RawSocket:
         lines += [b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ", base64.b64encode(os.urandom(16)), b"\r\n"]
         for name, value in headers:
             lines += [name.encode(), b": ", value if isinstance(value, bytes) else value.encode(), b"\r\n"]
-        raw.writer.write(b"".join(lines) + b"\r\n")
+        request = b"".join(lines) + b"\r\n"
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        length = -(-len(request) // pieces)
+        for at_byte in range(0, len(request), length):
+            raw.writer.write(request[at_byte : at_byte + length])
+            await raw.writer.drain()
+            await asyncio.sleep(0)
         await raw._expect_upgrade()
         return raw
 

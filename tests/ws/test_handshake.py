@@ -1,8 +1,13 @@
 """How agents are let in: every refusal is an HTTP answer that says why, and nothing odd gets into the store."""
 
+import asyncio
+import contextlib
+from urllib.parse import urlsplit
+
 import httpx
 import pytest
 
+from control_plane.ws import inflow
 from tests.support.app import AGENT_TOKEN
 from tests.support.raw_socket import Header, RawSocket, RefusalError
 from tests.ws.conftest import OpenFleet
@@ -106,6 +111,38 @@ async def test_plain_http_on_the_agents_path_is_a_clean_refusal(fleet: Fleet) ->
             answer = await client.request(method, "/ws", headers={"Authorization": f"Bearer {AGENT_TOKEN}"})
             assert 400 <= answer.status_code < 500
             assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3, 40, 400])
+async def test_a_handshake_may_come_in_pieces(fleet: Fleet, pieces: int) -> None:
+    async with await RawSocket.upgrade(fleet.ws_url, [TOKEN, HOST], pieces=pieces) as raw:
+        job = await fleet.start("web")
+        assert (await raw.command())["id"] == job
+
+
+async def test_handshakes_of_a_crowd_wait_for_their_turn_and_may_come_in_pieces_meanwhile(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inflow, "TURN_STEPS", 1)
+    monkeypatch.setitem(inflow.PACES, "arrivals", inflow.Pace(0.01, 0.01))
+    async with contextlib.AsyncExitStack() as crowd:
+        names = [f"host-{n}" for n in range(20)]
+        told = [[TOKEN, ("X-Agent-Hostname", name)] for name in names]
+        for raw in await asyncio.gather(*(RawSocket.upgrade(fleet.ws_url, one, pieces=5) for one in told)):
+            await crowd.enter_async_context(raw)
+        rows = (await fleet.get("/agents"))["agents"]
+        assert sorted(row["hostname"] for row in rows if row["status"] == "online") == sorted(names)
+
+
+async def test_an_agent_that_leaves_before_its_handshake_is_taken_leaves_nothing(fleet: Fleet) -> None:
+    at = urlsplit(fleet.ws_url)
+    for _ in range(50):
+        _, writer = await asyncio.open_connection(at.hostname, at.port)
+        writer.write(b"GET /ws HTTP/1.1\r\nHost: a\r\n")
+        writer.transport.abort()
+    assert (await fleet.get("/health"))["connected_agents"] == 0
+    await fleet.joined("host-1")
+    assert (await fleet.deploy("web"))["status"] == "completed"
 
 
 async def test_an_upgrade_that_is_no_websocket_is_answered_and_not_left_hanging(fleet: Fleet) -> None:
