@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control_plane import __version__
 from control_plane.announcement import announcement, http_url
+from control_plane.api.request_heads import HeadLimitProtocol
 from control_plane.checking.processes import ProcessChecker
 from control_plane.claim import claim_database
 from control_plane.config import Settings, SettingsError, load_settings
@@ -137,7 +138,7 @@ def _uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         app,
         interface="asgi3",
         loop="uvloop",
-        http=ArrivalsProtocol,
+        http=HttpProtocol,
         ws=AgentSocketProtocol,
         ws_max_size=protocol.MAX_MESSAGE_BYTES,
         # Compressing costs 35 KiB more per agent and slows a fleet's return past its handshake limit.
@@ -152,6 +153,10 @@ def _uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         backlog=settings.backlog,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
+
+
+class HttpProtocol(ArrivalsProtocol, HeadLimitProtocol):
+    """Uvicorn's, with what either edge adds to it."""
 
 
 class _Server(uvicorn.Server):

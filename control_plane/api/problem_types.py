@@ -38,6 +38,7 @@ PROTOCOL_ERRORS: Mapping[int, tuple[str, str]] = {
         "The body must be JSON; send it with the header 'Content-Type: application/json'.",
     ),
     422: ("invalid_input", "The request is not valid; each entry of 'fields' says what to change."),
+    431: ("headers_too_large", "The request's headers are larger than this server takes; send fewer or shorter ones."),
     500: (
         "internal_error",
         "Something went wrong on our side; the request id in the X-Request-ID header finds it in the log.",

@@ -17,6 +17,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from control_plane import serve
 from control_plane.config import Settings
 from control_plane.core.tokens import TokenChecker
 from control_plane.main import create_app
@@ -154,7 +155,7 @@ def _defaults() -> dict[str, Any]:
 async def _served(app: FastAPI) -> AsyncIterator[str]:
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=serve.HttpProtocol,
         ws=AgentSocketProtocol,
         ws_per_message_deflate=False,
         lifespan="on",
