@@ -31,6 +31,14 @@ def web(image: str, page: str, *, port: str = "0", **more: Any) -> str:
     return yaml.safe_dump({"services": {"web": service}})
 
 
+def configured(image: str, name: str, page: str) -> str:
+    """`web`, whose page is the text of a config of this name in the file."""
+    stack = yaml.safe_load(web(image, "", command=["httpd", "-f", "-h", "/site"]))
+    stack["services"]["web"]["configs"] = [{"source": name, "target": "/site/index.html"}]
+    stack["configs"] = {name: {"content": page}}
+    return yaml.safe_dump(stack)
+
+
 def gated(image: str, page: str) -> str:
     """`web`, which `docker compose up` starts only after the test has called `open_gate`: a deploy held open."""
     stack = yaml.safe_load(web(image, page, depends_on={"gate": {"condition": "service_healthy"}}))

@@ -41,6 +41,22 @@ async def test_a_changed_file_replaces_the_page_and_supersedes_the_deployment_be
     assert (await stacks.deployment(api, second["deployment_id"]))["status"] == "running"
 
 
+async def test_what_the_warning_of_inline_configs_says_is_what_compose_does(
+    api: httpx.AsyncClient, agent: AgentProcess, project: str, web_image: str, events: Events
+) -> None:
+    """When this fails because the second page is there, Compose has learned to notice, and the warning can go."""
+    first = await stacks.deploy(api, project, stacks.configured(web_image, "page", "first page"))
+    assert [warning.partition(":")[0] for warning in first["warnings"]] == ["configs.page.content"]
+    assert await stacks.fetch_page(api, project, events) == "first page"
+
+    assert (await stacks.deploy(api, project, stacks.configured(web_image, "page", "unseen")))["status"] == "completed"
+    assert await stacks.fetch_page(api, project, events) == "first page"
+
+    renamed = stacks.now()
+    await stacks.deploy(api, project, stacks.configured(web_image, "page_2", "second page"))
+    assert await stacks.fetch_page(api, project, events, since=renamed) == "second page"
+
+
 async def test_status_lists_the_running_container_and_its_table(
     api: httpx.AsyncClient, agent: AgentProcess, project: str, web_image: str
 ) -> None:

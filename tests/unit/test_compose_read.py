@@ -132,11 +132,19 @@ def test_what_cannot_work_from_a_lone_file_is_a_warning_that_names_its_path(path
         "    volumes: ['data:/data', '/srv:/srv', '~/x:/x', '${DIR:-.}/y:/y']\nvolumes: {data: }\n",
         "    hostname: ${NAME:-web}${OTHER-}${MORE:+x}$$NAME\n",
         "    hostname: ${COMPOSE_PROJECT_NAME}\n",
-        "configs: {site: {content: text}}\nsecrets: {key: {file: /etc/key}}\n",
+        "configs: {site: {external: true}}\nsecrets: {key: {file: /etc/key}}\n",
     ],
 )
 def test_what_works_from_a_lone_file_is_no_warning(lines: str) -> None:
     assert read(WEB + lines).warnings == ()
+
+
+def test_an_inline_config_is_a_warning_that_a_changed_text_goes_unnoticed() -> None:
+    (warning,) = read(f"{WEB}configs: {{page: {{content: text}}, other: {{file: /etc/other}}}}\n").warnings
+    assert warning == (
+        "configs.page.content: Compose keeps a running container when only this text changes; rename the config with "
+        "each change (`page_2`), or stop the project first."
+    )
 
 
 def test_a_required_variable_is_a_warning_that_compose_will_refuse() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from control_plane.core.compose.document import Document
 from control_plane.core.compose.encoding import MAX_COMPOSE_BYTES, too_large
+from control_plane.core.compose.inline import inline_warnings
 from control_plane.core.compose.interpolation import BadInterpolationError, expand
 from control_plane.core.compose.lone_file import lone_file_warnings
 from control_plane.core.compose.meaning import meaning_problems
@@ -51,7 +52,7 @@ def read_compose(source: bytes, project_name: str) -> ComposeFile:
     if problems:
         raise invalid(problems)
     root: dict[str, Any] = document.root
-    warnings = dict.fromkeys([*lone_file_warnings(root), *variable_warnings])
+    warnings = dict.fromkeys([*lone_file_warnings(root), *inline_warnings(root), *variable_warnings])
     return passed_file(source, tuple(warnings)[:MAX_WARNINGS])
 
 
