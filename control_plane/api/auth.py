@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from control_plane.api.json_body import StrictJsonRequest
 from control_plane.api.origins import refuse_other_origins
 from control_plane.api.problems import answer_for
+from control_plane.api.unknown_parameters import query_names, refuse_unknown
 from control_plane.core.errors import UnauthorizedError
 from control_plane.core.tokens import TokenChecker, bearer_token
 
@@ -77,11 +78,14 @@ class TokenFirstRoute(APIRoute):
         self.app = self._serve
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return FastAPI's handler behind the check, with a body that is read strictly."""
+        """Return FastAPI's handler behind the check, with a query and a body that are read strictly."""
         handler = super().get_route_handler()
+        known = query_names(self.dependant)
 
         async def checked(request: Request) -> Response:
             check_token(request)
+            if request.scope["query_string"]:
+                refuse_unknown(request, known)
             return await handler(StrictJsonRequest(request.scope, request.receive))
 
         return checked

@@ -125,7 +125,7 @@ def problem_responses(*kinds: int | type[errors.ControlPlaneError]) -> dict[int 
 def declare_problems(document: dict[str, Any]) -> dict[str, Any]:
     """Add to an OpenAPI document, in place, what any route can answer; return it.
 
-    Every operation gets 500; one with parameters or a body 422, in place of FastAPI's own schema, which is
+    Every operation gets 500; one with parameters, a body or a token 422, in place of FastAPI's own schema, which is
     never answered; one with a body 408, 413 and 415; one behind the token 401, 403 and 503 for its store.
     """
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
@@ -146,7 +146,7 @@ def _declare_for(operation: dict[str, Any]) -> None:
     if MEDIA_TYPE not in declared.get("422", {}).get("content", {MEDIA_TYPE: None}):
         del declared["422"]
     kinds: list[int | type[errors.ControlPlaneError]] = [500]
-    if operation.get("parameters") or "requestBody" in operation:
+    if operation.get("parameters") or "requestBody" in operation or operation.get("security"):
         kinds.append(422)
     if "requestBody" in operation:
         kinds += [408, 413, 415]
