@@ -13,8 +13,8 @@ from control_plane.api.problem_types import PROTOCOL_ERRORS
 from control_plane.api.problems import http_problem
 
 HEAD_SECONDS = 15.0
-"""From the connection, or from the first byte of a later request on it, to the end of the headers. Agents give a
-handshake 10 s."""
+"""From the connection, or from the first byte of a later request on it, to the end of the headers; while an earlier
+request is being answered nothing is counted. Agents give a handshake 10 s."""
 MAX_HEAD_BYTES = 64 * 1024
 """What usual servers take is 8 to 32 KiB. What comes in one piece is only looked at as a whole: up to 256 KiB more."""
 SWEEP_SECONDS = 1.0
@@ -30,8 +30,8 @@ class HeadClock:
         self._sweeping = False
 
     def start(self, connection: "HeadLimitProtocol") -> None:
-        """Begin to wait for a connection's head."""
-        self._due[connection] = self._loop.time() + HEAD_SECONDS
+        """Begin to wait for a connection's head, unless that is waited for already."""
+        self._due.setdefault(connection, self._loop.time() + HEAD_SECONDS)
         if not self._sweeping:
             self._sweeping = True
             self._loop.call_later(SWEEP_SECONDS, self._sweep)
@@ -66,7 +66,7 @@ class HeadLimitProtocol(HttpToolsProtocol):
         super().data_received(data)
         if not self._in_head:
             return
-        if not (self._head_bytes or self._is_busy):
+        if not self._is_busy:
             self._clock.start(self)
         self._head_bytes += len(data)
         if self._head_bytes > MAX_HEAD_BYTES:

@@ -11,9 +11,8 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import ParamTypes
 from starlette.requests import Request
 
+from control_plane.api.problems import MAX_FIELDS, MAX_NAME_CHARACTERS
 from control_plane.core.errors import FieldProblem, InvalidInputError
-
-MAX_NAME_CHARACTERS = 100
 
 
 def query_names(dependant: Dependant) -> frozenset[str]:
@@ -30,7 +29,7 @@ def refuse_unknown(request: Request, known: Collection[str]) -> None:
     unknown = [name for name in request.query_params if name not in known]
     if not unknown:
         return
-    problems = [FieldProblem(name[:MAX_NAME_CHARACTERS], _reason(name, known)) for name in unknown]
+    problems = [FieldProblem(name[:MAX_NAME_CHARACTERS], _reason(name, known)) for name in unknown[:MAX_FIELDS]]
     raise InvalidInputError(f"{problems[0].field}: {problems[0].reason}.", problems)
 
 

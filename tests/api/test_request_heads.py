@@ -107,6 +107,15 @@ async def test_so_is_a_later_head_on_a_connection_that_was_served(dial: Dial) ->
 
 
 @pytest.mark.usefixtures("short_time")
+async def test_so_is_one_that_began_while_the_request_before_it_was_being_answered(dial: Dial) -> None:
+    slow = await dial()
+    await slow.write([HEAD + b"\r\n" + HEAD])
+    assert (await slow.answer())[0] == 200
+    await slow.write([b"X-Slow: "])
+    assert (await slow.answer())[0] == 408
+
+
+@pytest.mark.usefixtures("short_time")
 async def test_what_is_slow_for_other_reasons_is_let_be(site: Site, dial: Dial) -> None:
     """A connection that was served and is idle; one whose request waits for a job, with half a request behind it."""
     agent = await site.agent()
@@ -138,7 +147,7 @@ async def test_a_head_may_come_in_pieces(dial: Dial, pieces: int) -> None:
 
 @pytest.mark.promise("slow clients")
 @pytest.mark.parametrize("endless", [b"x" * 4096, b"X-N: 1\r\n" * 512], ids=["one header", "many headers"])
-async def test_a_head_without_end_is_answered_431_as_soon_as_it_is_too_large(dial: Dial, endless: bytes) -> None:
+async def test_a_head_without_end_is_cut_off_soon_after_it_is_too_large(dial: Dial, endless: bytes) -> None:
     hostile = await dial()
     written = 0
     try:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from control_plane.api.problems import MAX_FIELDS
 from tests.support.app import Site
 
 
@@ -25,6 +26,12 @@ async def test_it_is_named_with_what_was_meant(site: Site, method: str, path: st
     assert (answer.status_code, problem["code"]) == (422, "invalid_input")
     assert problem["fields"][0]["field"] == field
     assert problem["fields"][0]["reason"].startswith(reason)
+
+
+async def test_of_very_many_only_some_are_told(site: Site) -> None:
+    answer = await site.client.get("/jobs?" + "&".join(f"n{number}=1" for number in range(5_000)))
+    assert answer.status_code == 422
+    assert [field["field"] for field in answer.json()["fields"]] == [f"n{number}" for number in range(MAX_FIELDS)]
 
 
 async def test_nothing_is_deployed_then(site: Site) -> None:

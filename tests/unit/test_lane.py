@@ -29,11 +29,11 @@ def lane_with(*jobs: AgentJob) -> Lane:
 
 def send_next(lane: Lane) -> str | None:
     """Send what may be sent, as the dispatcher does; returns its id."""
-    waiting = lane.next()
-    if waiting is None:
+    taken = lane.next()
+    if taken is None:
         return None
-    lane.sent(waiting)
-    return waiting.id
+    lane.sent(taken)
+    return taken.id
 
 
 def test_a_command_goes_out_only_after_the_one_before_was_acknowledged() -> None:
