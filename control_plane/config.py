@@ -103,6 +103,7 @@ class Settings(DatabaseSettings):
     agent_secret_token: SecretStr | None = None
     api_token: SecretStr | None = None
     api_auth: Literal["token", "none"] = "token"
+    agent_shared_secret: Literal["on", "off"] = "on"  # noqa: S105 - whether it is used, not what it is
     host: str = "0.0.0.0"  # noqa: S104 - agents on other machines must reach it; every route needs a token
     port: int = Field(default=8000, ge=0, le=65_535)
     log_format: Literal["console", "json"] = Field(default_factory=_default_log_format)

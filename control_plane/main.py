@@ -14,10 +14,12 @@ from control_plane.api import (
     routes_agents,
     routes_deployments,
     routes_events,
+    routes_fleet,
     routes_jobs,
     routes_metrics,
     routes_projects,
     routes_system,
+    routes_tokens,
 )
 from control_plane.api.auth import DirectRoute
 from control_plane.api.docs import install_docs
@@ -34,12 +36,13 @@ from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.health import HealthChecks
 from control_plane.fleet.manager import ConnectionManager
 from control_plane.fleet.recorder import Recorder
-from control_plane.loops import acknowledgements, deadlines, disk, health_checks, presence, retention
+from control_plane.loops import acknowledgements, deadlines, disk, health_checks, presence, retention, tokens
 from control_plane.loops.supervisor import Loop, Supervisor
 from control_plane.operations.context import ControlPlane, Limits
 from control_plane.operations.grace import MOMENT_SECONDS, Grace
 from control_plane.operations.inbox import Inboxes
 from control_plane.operations.starting import note_start, note_stop
+from control_plane.operations.token_book import TokenBook
 from control_plane.secrets import Secrets
 from control_plane.snapshot import secret_settings, visible_settings
 from control_plane.store.database import StorageBrokenError
@@ -72,7 +75,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.api_tokens = secrets.api
-    app.state.agent_token = secrets.agent
+    app.state.agent_token = None if settings.agent_shared_secret == "off" else secrets.agent  # noqa: S105
     app.state.allowed_origins = settings.allowed_origins
     metrics = app.state.metrics = Metrics(__version__)
     for problem in all_problems():
@@ -84,6 +87,8 @@ def create_app(
         routes_jobs,
         routes_projects,
         routes_agents,
+        routes_fleet,
+        routes_tokens,
         routes_events,
         routes_metrics,
         routes_system,
@@ -104,11 +109,13 @@ async def _lifespan(
     app: FastAPI, *, settings: Settings, secrets: Secrets, start_checker: Callable[[], Checker]
 ) -> AsyncIterator[None]:
     plane = await _open(settings, app.state.metrics, start_checker)
+    await plane.token_book.refresh()
     await note_start(plane.store, __version__, visible_settings(settings), secret_settings(settings, secrets))
     loops = [
         Loop("deadlines", deadlines.INTERVAL_SECONDS, partial(deadlines.run_once, plane)),
         Loop("acknowledgements", acknowledgements.INTERVAL_SECONDS, partial(acknowledgements.run_once, plane)),
         Loop("disk", disk.INTERVAL_SECONDS, partial(disk.run_once, plane)),
+        Loop("tokens", tokens.INTERVAL_SECONDS, partial(tokens.run_once, plane)),
         Loop("presence", presence.INTERVAL_SECONDS, partial(presence.run_once, plane)),
         Loop(
             "retention",
@@ -138,16 +145,18 @@ async def _open(settings: Settings, metrics: Metrics, start_checker: Callable[[]
     bus = MemoryBus()
     recorder = Recorder(store, bus, metrics)
     dispatcher = Dispatcher(store, recorder)
+    manager = ConnectionManager(store)
     return ControlPlane(
         store=store,
         bus=bus,
-        manager=ConnectionManager(store),
+        manager=manager,
         dispatcher=dispatcher,
         recorder=recorder,
         inboxes=Inboxes(recorder.record),
         checker=start_checker(),
         metrics=metrics,
         grace=Grace(settings.shutdown_grace_seconds),
+        token_book=TokenBook(store, manager),
         health=HealthChecks(dispatcher, metrics, settings.health_check_interval_seconds),
         limits=Limits(
             deploy_seconds=settings.deploy_timeout_seconds,

@@ -1,14 +1,15 @@
-"""Who may call the REST API: a bearer token, checked before anything else of a request is looked at.
+"""Who may call the REST API: a bearer token and its role, checked before anything else of a request is looked at.
 
-Routers behind the token are made with `protected_router`. Invariant: without a valid token no body is read
-and no dependency runs. `app.state.api_tokens` holds the TokenChecker, None only with API_AUTH=none.
+Routers behind the token are made with `protected_router`; a route says with `needs` which role it takes. Invariant:
+without a valid token of that role no body is read and no dependency runs. `app.state.api_tokens` holds the checker
+of API_TOKEN, None only with API_AUTH=none; all other tokens are in the control plane's TokenBook.
 """
 
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Security
+from fastapi import APIRouter, Depends, Security
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.requests import HTTPConnection, Request
@@ -19,34 +20,72 @@ from control_plane.api.json_body import StrictJsonRequest
 from control_plane.api.origins import refuse_other_origins
 from control_plane.api.problems import answer_for
 from control_plane.api.unknown_parameters import query_names, refuse_unknown
+from control_plane.core.access import DEFAULT_REACH, Actor, Reach, Role
 from control_plane.core.errors import UnauthorizedError
-from control_plane.core.tokens import TokenChecker, bearer_token
+from control_plane.core.tokens import PREFIXES, TokenChecker, TokenKind, bearer_token, digest_of, is_damaged
 
-_CHECKED = "control_plane.token_checked"
+_ACTOR = "control_plane.actor"
+_ROLE = "x-required-role"
+BOOTSTRAP_NAME = "API_TOKEN"
 
 
-def check_token(connection: HTTPConnection) -> None:
-    """Return when the request carries a valid token, or none is needed. Raises UnauthorizedError.
+def needs(role: Role, **extra: Any) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route that takes this role or more; reading takes a viewer without saying so."""
+    return {_ROLE: role.value, **extra}
+
+
+def check_token(connection: HTTPConnection) -> Actor:
+    """Return who sends the request. Raises UnauthorizedError unless it carries a valid token, or none is needed.
 
     Where none is needed nothing but the origin tells a web page from its user: raises OriginNotAllowedError.
 
-    Checked once a request: a second call returns at once.
+    Checked once a request: a second call returns the same.
     """
     scope = connection.scope
-    if _CHECKED in scope:
-        return
-    tokens: TokenChecker | None = connection.app.state.api_tokens
-    if tokens is not None:
-        presented = bearer_token(connection.headers.get("authorization"))
-        if presented is None:
-            raise UnauthorizedError("Send your API token with the header 'Authorization: Bearer <API_TOKEN>'.")
-        if not tokens.matches(presented):
-            raise UnauthorizedError(
-                "This API token is not valid; send the one that the control plane was started with (API_TOKEN)."
-            )
-    else:
+    actor: Actor | None = scope.get(_ACTOR)
+    if actor is None:
+        actor = scope[_ACTOR] = _identify(connection)
+        client = scope.get("client")
+        actor.address = client[0] if client else ""
+        actor.request_id = scope["state"]["request_id"]
+    return actor
+
+
+def _identify(connection: HTTPConnection) -> Actor:
+    bootstrap: TokenChecker | None = connection.app.state.api_tokens
+    if bootstrap is None:
         refuse_other_origins(connection.headers)
-    scope[_CHECKED] = True
+        return Actor("anybody", Role.ROOT, DEFAULT_REACH)
+    presented = bearer_token(connection.headers.get("authorization"))
+    if presented is None:
+        raise UnauthorizedError("Send your API token with the header 'Authorization: Bearer <API_TOKEN>'.")
+    digest = digest_of(presented)
+    if bootstrap.has_digest(digest):
+        return Actor(BOOTSTRAP_NAME, Role.ROOT, DEFAULT_REACH)
+    token = connection.app.state.control_plane.token_book.find(digest, TokenKind.API)
+    if token is None:
+        raise UnauthorizedError(_why_not_valid(presented))
+    reach = Reach(token.organization_id, token.projects, token.labels)
+    return Actor(token.name, Role(token.role), reach, token.id)
+
+
+def _why_not_valid(presented: str) -> str:
+    if is_damaged(presented):
+        return "This API token is not whole: it was cut off or mistyped; send it exactly as it was shown."
+    if presented.startswith((PREFIXES[TokenKind.AGENT], PREFIXES[TokenKind.ENROLLMENT])):
+        return "This is a token for agents, which does not open the API: send an API token (POST /tokens)."
+    return (
+        "This API token is not valid; it may have been revoked or rotated, or have expired: ask an admin for another, "
+        "or send the one that the control plane was started with (API_TOKEN)."
+    )
+
+
+async def _actor(request: Request) -> Actor:
+    return check_token(request)
+
+
+Caller = Annotated[Actor, Depends(_actor)]
+"""Who sends the request; for routes behind the token."""
 
 
 class _ApiToken(HTTPBearer):
@@ -59,7 +98,8 @@ class _ApiToken(HTTPBearer):
 
 require_token = _ApiToken(
     scheme_name="API token",
-    description="The value of `API_TOKEN`; if it was never set, the one that the first start made and printed.",
+    description="One that `POST /tokens` made, or the value of `API_TOKEN`; if that was never set, the one that the "
+    "first start made and printed.",
     auto_error=False,
 )
 """Dependency of every route that is not public: `dependencies=[Security(require_token)]`."""
@@ -74,8 +114,18 @@ class TokenFirstRoute(APIRoute):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.role = self._role_of()
         self._answer = self.get_route_handler()
         self.app = self._serve
+
+    def _role_of(self) -> Role:
+        """Return the role that the route says it takes. ValueError for one that changes something and says none."""
+        declared = self.openapi_extra = dict(self.openapi_extra or {})
+        if _ROLE not in declared and set(self.methods or ()) <= {"GET", "HEAD"}:
+            declared[_ROLE] = Role.VIEWER.value
+        if _ROLE not in declared:
+            raise ValueError(f"{self.path}: say with `needs` which role it takes")
+        return Role(declared[_ROLE])
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return FastAPI's handler behind the check, with a query and a body that are read strictly."""
@@ -83,7 +133,7 @@ class TokenFirstRoute(APIRoute):
         known = query_names(self.dependant)
 
         async def checked(request: Request) -> Response:
-            check_token(request)
+            check_token(request).require(self.role)
             if request.scope["query_string"]:
                 refuse_unknown(request, known)
             return await handler(StrictJsonRequest(request.scope, request.receive))
@@ -112,7 +162,7 @@ class DirectRoute(TokenFirstRoute):
         """Serve a request without a query, from outside of FastAPI; an ASGI app."""
         request = StrictJsonRequest(scope, receive)
         try:
-            check_token(request)
+            check_token(request).require(self.role)
             response: Response = await self.endpoint(request)
         except Exception as error:
             response = answer_for(request, error)

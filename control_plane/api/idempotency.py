@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from control_plane.api.auth import Caller
 from control_plane.core.errors import FieldProblem, InvalidInputError
 from control_plane.store.idempotency import KeyedRequest
 
@@ -44,7 +45,7 @@ KEY_PARAMETER: dict[str, Any] = {
 """`openapi_extra` of a route that takes the header."""
 
 
-async def keyed_request(request: Request) -> KeyedRequest | None:
+async def keyed_request(request: Request, caller: Caller) -> KeyedRequest | None:
     """Return how the caller's key names this request, None if it gave no key. Raises InvalidInputError."""
     key = None
     for name, value in request.scope["headers"]:
@@ -57,7 +58,7 @@ async def keyed_request(request: Request) -> KeyedRequest | None:
     scope = request.scope
     # Neither a method nor a path has a line break in it as it came, so that no two requests read the same.
     named = b"%b %b\n" % (scope["method"].encode(), scope["raw_path"])
-    return KeyedRequest(key.decode(), sha256(named + await request.body()).hexdigest())
+    return KeyedRequest(caller.organization_id, key.decode(), sha256(named + await request.body()).hexdigest())
 
 
 Keyed = Annotated[KeyedRequest | None, Depends(keyed_request)]

@@ -1,6 +1,7 @@
 """From a job to the answers that tell of it."""
 
 from control_plane.api.schemas import QueryAnswer
+from control_plane.core.access import Actor
 from control_plane.core.states import FailureReason, JobStatus
 from control_plane.operations.context import ControlPlane
 from control_plane.operations.jobs import wait_for_job
@@ -18,7 +19,7 @@ def outcome_of(job: Job) -> dict[str, object]:
     }
 
 
-async def query_answer(plane: ControlPlane, job_id: str, wait: float) -> QueryAnswer:
+async def query_answer(plane: ControlPlane, actor: Actor, job_id: str, wait: float) -> QueryAnswer:
     """Wait for a STATUS or HEALTH_CHECK for up to `wait` seconds and answer with what is known then."""
-    job = await wait_for_job(plane, job_id, wait)
+    job = await wait_for_job(plane, actor, job_id, wait)
     return QueryAnswer(**outcome_of(job), data=job.data)

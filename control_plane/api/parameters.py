@@ -8,6 +8,7 @@ from typing import Annotated, Protocol, TypeVar
 from fastapi import Depends, Path, Query, Request
 from pydantic import BeforeValidator
 
+from control_plane.core.access import MAX_LABELS, is_label_part
 from control_plane.core.compose import check_project_name
 from control_plane.core.errors import FieldProblem, InvalidInputError
 from control_plane.operations.context import ControlPlane
@@ -76,6 +77,10 @@ Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="The most rows to re
 Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")]
 AgentFilter = Annotated[int | None, Query(ge=1, le=LARGEST_ID, description="Only of this agent.")]
 ProjectFilter = Annotated[str | None, Query(max_length=1000, description="Only of this project.")]
+LabelFilter = Annotated[
+    tuple[str, ...],
+    Query(description="Only agents with this label, as `key=value`; given more than once, with all.", max_length=50),
+]
 Period = Annotated[tuple[datetime | None, datetime | None], Depends(period)]
 Wait = Annotated[
     float,
@@ -86,6 +91,20 @@ Wait = Annotated[
         description="Hold the answer until the job is over, for at most so many seconds.",
     ),
 ]
+
+
+_LABEL = re.compile(r"([^=]+)=([^=]+)")
+
+
+def labels_from(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Return the keys and values of `key=value` texts. Raises InvalidInputError."""
+    found = [_LABEL.fullmatch(text) for text in given]
+    if len(given) > MAX_LABELS or not all(
+        match and is_label_part(match[1]) and is_label_part(match[2]) for match in found
+    ):
+        reason = "must be key=value, such as env=prod"
+        raise InvalidInputError(f"label: {reason}.", [FieldProblem("label", reason)])
+    return tuple((match[1], match[2]) for match in found if match)
 
 
 def one_page(rows: Sequence[Row], limit: int) -> tuple[Sequence[Row], str | None]:

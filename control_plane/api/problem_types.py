@@ -19,6 +19,8 @@ STATUSES: Mapping[type[errors.ControlPlaneError], int] = {
     errors.InvalidInputError: 422,
     errors.TooLargeError: 413,
     errors.UnauthorizedError: 401,
+    errors.ForbiddenError: 403,
+    errors.HostnameBoundError: 403,
     errors.OriginNotAllowedError: 403,
     errors.NotFoundError: 404,
     errors.ConflictError: 409,

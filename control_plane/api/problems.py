@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError, ResponseValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from control_plane.api.json_body import BadJsonError, says_json
 from control_plane.api.problem_types import (
@@ -94,7 +95,7 @@ def _answer_for(request: Request, error: Exception) -> Response:
     if isinstance(error, RequestValidationError):
         return _validation_problem(request, error)
     if isinstance(error, HTTPException):
-        return _http_exception_problem(error)
+        return _http_exception_problem(request, error)
     return _crash_problem(request, error)
 
 
@@ -133,18 +134,30 @@ def _control_plane_problem(error: ControlPlaneError) -> Response:
     return http_problem(status, error.code, error.detail, fields=fields, headers=headers)
 
 
-def _http_exception_problem(error: HTTPException) -> Response:
+def _http_exception_problem(request: Request, error: HTTPException) -> Response:
     if error.status_code in {204, 304}:
         return Response(status_code=error.status_code, headers=error.headers)
     if error.status_code == 400 and isinstance(error.__cause__, (RecursionError, ValueError)):
         return _unreadable_json(_why_unreadable(error.__cause__))
     code, sentence = PROTOCOL_ERRORS.get(error.status_code, ("http_error", "The request cannot be answered."))
-    allowed = (error.headers or {}).get("Allow")
-    if error.status_code == 405 and allowed:
-        sentence = f"This address does not take that method; use {allowed.replace(', ', ' or ')}."
+    headers = error.headers
+    if error.status_code == 405:
+        allowed = _allowed_methods(request) or [(headers or {}).get("Allow", "another")]
+        headers = {"Allow": ", ".join(allowed)}
+        sentence = f"This address does not take that method; use {' or '.join(allowed)}."
     elif isinstance(error.detail, str) and error.detail not in {"", _starlette_phrase(error.status_code)}:
         sentence = error.detail
-    return http_problem(error.status_code, code, sentence, headers=error.headers)
+    return http_problem(error.status_code, code, sentence, headers=headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Return what any route of the address takes; Starlette tells of the first route alone."""
+    methods: set[str] = set()
+    for route in request.app.router.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return sorted(methods)
 
 
 def _starlette_phrase(status: int) -> str:

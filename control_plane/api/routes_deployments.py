@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Query, Request, Response
 
-from control_plane.api.auth import DirectRoute, protected_router
+from control_plane.api.auth import Caller, DirectRoute, check_token, needs, protected_router
 from control_plane.api.idempotency import KEY_PARAMETER, REPLAYED, REPLAYED_ANSWER, keyed_request
 from control_plane.api.json_body import body_document, read_body
 from control_plane.api.outcomes import outcome_of
@@ -28,11 +28,13 @@ from control_plane.api.schemas import (
     DeploymentPage,
     DeployRequest,
 )
+from control_plane.core.access import Role
 from control_plane.core.compose import decode_base64
 from control_plane.core.errors import (
     AgentNotConnectedError,
     AgentNotFoundError,
     DeploymentNotFoundError,
+    ForbiddenError,
     IdempotencyKeyReusedError,
     InvalidComposeFileError,
     NameCollisionError,
@@ -66,8 +68,9 @@ hot_router = protected_router(tags=["Deployments"], route_class=DirectRoute)
     operation_id="deploy",
     summary="Deploy a Compose project",
     response_model=DeployAnswer,
-    openapi_extra=body_document(DeployRequest) | KEY_PARAMETER,
+    openapi_extra=body_document(DeployRequest) | needs(Role.DEPLOYER, **KEY_PARAMETER),
     responses=problem_responses(
+        ForbiddenError,
         AgentNotFoundError,
         NameCollisionError,
         TooLargeError,
@@ -89,15 +92,17 @@ async def post_deploy(http_request: Request, wait: Wait = 0) -> Response:
     went; if the time is up first, `GET /jobs/{id}?wait=` goes on waiting.
     """
     plane: ControlPlane = http_request.app.state.control_plane
+    caller = check_token(http_request)
     request = await read_body(http_request, DeployRequest)
     accepted = await deploy(
         plane,
+        caller,
         request.project_name,
         _source(request),
         agent_id=request.agent_id,
         queue_when_offline=request.when_offline == "queue",
         timeout_seconds=request.timeout_seconds,
-        request=await keyed_request(http_request),
+        request=await keyed_request(http_request, caller),
     )
     answer = DeployAnswer(
         job_id=accepted.job_id,
@@ -109,7 +114,7 @@ async def post_deploy(http_request: Request, wait: Wait = 0) -> Response:
         warnings=list(accepted.warnings),
     )
     if wait:
-        outcome = outcome_of(await wait_for_job(plane, accepted.job_id, wait))
+        outcome = outcome_of(await wait_for_job(plane, caller, accepted.job_id, wait))
         answer = answer.model_copy(update={**outcome, "message": _told(request.project_name, outcome["status"])})
     headers = REPLAYED if accepted.repeated else None
     return Response(answer.model_dump_json(), headers=headers, media_type="application/json")
@@ -140,6 +145,7 @@ def _told(project_name: str, status: object) -> str:
 @router.get("/deployments", operation_id="list_deployments", summary="List deployments")
 async def list_deployments(
     plane: Plane,
+    caller: Caller,
     limit: Limit = 100,
     cursor: Cursor = None,
     project: ProjectFilter = None,
@@ -149,6 +155,7 @@ async def list_deployments(
     """List deployments, newest first."""
     rows = await plane.store.read(
         deployments.list_deployments,
+        caller.reach,
         project_name=project,
         agent_id=agent_id,
         status=status,
@@ -168,9 +175,11 @@ async def list_deployments(
     summary="Show one deployment",
     responses=problem_responses(DeploymentNotFoundError),
 )
-async def get_deployment(plane: Plane, deployment_id: DeploymentInPath) -> DeploymentDetail:
+async def get_deployment(plane: Plane, caller: Caller, deployment_id: DeploymentInPath) -> DeploymentDetail:
     """Show a deployment with the end of its last command's log."""
-    return DeploymentDetail.model_validate(await plane.store.read(deployments.get_deployment, deployment_id))
+    return DeploymentDetail.model_validate(
+        await plane.store.read(deployments.get_deployment, caller.reach, deployment_id)
+    )
 
 
 @router.get(
@@ -183,7 +192,7 @@ async def get_deployment(plane: Plane, deployment_id: DeploymentInPath) -> Deplo
         **problem_responses(DeploymentNotFoundError),
     },
 )
-async def get_compose_file(plane: Plane, deployment_id: DeploymentInPath) -> YamlResponse:
+async def get_compose_file(plane: Plane, caller: Caller, deployment_id: DeploymentInPath) -> YamlResponse:
     """Return the very bytes that were deployed."""
-    source = await plane.store.read(deployments.get_compose_source, deployment_id)
+    source = await plane.store.read(deployments.get_compose_source, caller.reach, deployment_id)
     return YamlResponse(source)

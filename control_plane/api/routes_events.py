@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Query
 from pydantic import BeforeValidator
 
-from control_plane.api.auth import protected_router
+from control_plane.api.auth import Caller, protected_router
 from control_plane.api.parameters import (
     AgentFilter,
     Cursor,
@@ -40,6 +40,7 @@ Kind = Annotated[EventKind | None, BeforeValidator(_kind), Query(description="On
 @router.get("/events", operation_id="list_events", summary="List what happened")
 async def list_events(
     plane: Plane,
+    caller: Caller,
     limit: Limit = 100,
     cursor: Cursor = None,
     kind: Kind = None,
@@ -49,6 +50,7 @@ async def list_events(
 ) -> EventPage:
     """List events, newest first: agents that came and went, deploys and stops, starts of the control plane."""
     wanted = WantedEvents(
+        caller.reach,
         limit=limit + 1,
         kind=kind,
         agent_id=agent_id,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Query, Response
 
-from control_plane.api.auth import protected_router
+from control_plane.api.auth import Caller, needs, protected_router
 from control_plane.api.idempotency import KEY_PARAMETER, REPLAYED, REPLAYED_ANSWER, Keyed
 from control_plane.api.parameters import (
     AgentFilter,
@@ -19,7 +19,9 @@ from control_plane.api.parameters import (
 )
 from control_plane.api.problem_types import problem_responses
 from control_plane.api.schemas import JobDetail, JobOut, JobPage
+from control_plane.core.access import Role
 from control_plane.core.errors import (
+    ForbiddenError,
     IdempotencyKeyReusedError,
     JobAlreadySentError,
     JobFinishedError,
@@ -37,6 +39,7 @@ router = protected_router(tags=["Jobs"])
 @router.get("/jobs", operation_id="list_jobs", summary="List jobs")
 async def list_jobs(
     plane: Plane,
+    caller: Caller,
     limit: Limit = 100,
     cursor: Cursor = None,
     project: ProjectFilter = None,
@@ -46,6 +49,7 @@ async def list_jobs(
     """List jobs, newest first, without their logs."""
     rows = await plane.store.read(
         jobs.list_jobs,
+        caller.reach,
         project_name=project,
         agent_id=agent_id,
         status=status,
@@ -65,9 +69,9 @@ async def list_jobs(
     summary="Show one job, or wait for its outcome",
     responses=problem_responses(JobNotFoundError),
 )
-async def get_job(plane: Plane, job_id: JobId, wait: Wait = 0) -> JobDetail:
+async def get_job(plane: Plane, caller: Caller, job_id: JobId, wait: Wait = 0) -> JobDetail:
     """Show a job with its log. With `wait` the answer is held until the job is over."""
-    return JobDetail.model_validate(await wait_for_job(plane, job_id, wait))
+    return JobDetail.model_validate(await wait_for_job(plane, caller, job_id, wait))
 
 
 @router.post(
@@ -75,6 +79,7 @@ async def get_job(plane: Plane, job_id: JobId, wait: Wait = 0) -> JobDetail:
     operation_id="cancel_job",
     summary="Take back a job that was not sent yet",
     responses=problem_responses(
+        ForbiddenError,
         JobNotFoundError,
         JobAlreadySentError,
         JobFinishedError,
@@ -83,11 +88,11 @@ async def get_job(plane: Plane, job_id: JobId, wait: Wait = 0) -> JobDetail:
         IdempotencyKeyReusedError,
     )
     | REPLAYED_ANSWER,
-    openapi_extra=KEY_PARAMETER,
+    openapi_extra=needs(Role.DEPLOYER, **KEY_PARAMETER),
 )
-async def post_cancel(plane: Plane, job_id: JobId, keyed: Keyed, response: Response) -> JobDetail:
+async def post_cancel(plane: Plane, caller: Caller, job_id: JobId, keyed: Keyed, response: Response) -> JobDetail:
     """Fail a queued job as `canceled`. One that was sent cannot be taken back: 409 says what to do instead."""
-    job, replayed = await cancel_job(plane, job_id, keyed)
+    job, replayed = await cancel_job(plane, caller, job_id, keyed)
     if replayed:
         response.headers.update(REPLAYED)
     return JobDetail.model_validate(job)

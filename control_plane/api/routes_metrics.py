@@ -5,9 +5,11 @@ import asyncio
 from fastapi import Request, Response
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
 
-from control_plane.api.auth import protected_router
+from control_plane.api.auth import Caller, protected_router
 from control_plane.api.parameters import Plane
-from control_plane.operations.observing import observe
+from control_plane.api.problem_types import problem_responses
+from control_plane.core.errors import ForbiddenError
+from control_plane.operations.observing import observe, require_whole_service
 
 router = protected_router(tags=["Service"])
 
@@ -24,10 +26,12 @@ _TEXT = {"schema": {"type": "string"}, "example": _EXAMPLE}
     operation_id="get_metrics",
     summary="Tell Prometheus how it goes",
     response_class=Response,
-    responses={200: {"content": {"text/plain": _TEXT, "application/openmetrics-text": _TEXT}}},
+    responses=problem_responses(ForbiddenError)
+    | {200: {"content": {"text/plain": _TEXT, "application/openmetrics-text": _TEXT}}},
 )
-async def get_metrics(request: Request, plane: Plane) -> Response:
+async def get_metrics(request: Request, plane: Plane, caller: Caller) -> Response:
     """Return all metrics as they are now; docs/monitoring.md explains each."""
+    require_whole_service(caller)
     await observe(plane)
     for age in request.app.state.supervisor.ages():
         plane.metrics.loop_ran(age.loop, age.seconds, age.max_seconds)

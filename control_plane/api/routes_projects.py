@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Query, Response
 
-from control_plane.api.auth import protected_router
+from control_plane.api.auth import Caller, needs, protected_router
 from control_plane.api.idempotency import KEY_PARAMETER, REPLAYED, REPLAYED_ANSWER, Keyed
 from control_plane.api.outcomes import outcome_of, query_answer
 from control_plane.api.parameters import Cursor, Limit, Plane, ProjectName, Wait, project_name_from
@@ -21,8 +21,10 @@ from control_plane.api.schemas import (
     StopAnswer,
     StopRequest,
 )
+from control_plane.core.access import Role
 from control_plane.core.errors import (
     AgentNotConnectedError,
+    ForbiddenError,
     IdempotencyKeyReusedError,
     NameCollisionError,
     OverloadedError,
@@ -43,9 +45,10 @@ WhichAgent = Annotated[AgentId | None, Query(description="Needed only for a proj
 
 
 @router.get("/projects", operation_id="list_projects", summary="List the projects")
-async def list_projects(plane: Plane, limit: Limit = 100, cursor: Cursor = None) -> ProjectPage:
+async def list_projects(plane: Plane, caller: Caller, limit: Limit = 100, cursor: Cursor = None) -> ProjectPage:
     """List projects by name, each with the agents it was deployed to. A page holds whole projects."""
-    places, more = await plane.store.read(placements.list_projects, after=project_name_from(cursor), limit=limit)
+    after = project_name_from(cursor)
+    places, more = await plane.store.read(placements.list_projects, caller.reach, after=after, limit=limit)
     return ProjectPage(
         projects=[_project_out(plane, name, list(group)) for name, group in groupby(places, lambda p: p.project_name)],
         next_cursor=places[-1].project_name if more else None,
@@ -72,9 +75,9 @@ def _project_out(plane: ControlPlane, name: str, places: list[ProjectPlace]) -> 
     summary="Show one project",
     responses=problem_responses(ProjectNotFoundError),
 )
-async def get_project(plane: Plane, name: ProjectName) -> ProjectOut:
+async def get_project(plane: Plane, caller: Caller, name: ProjectName) -> ProjectOut:
     """Show where a project runs, with its current and its latest deployment on each agent."""
-    return _project_out(plane, name, await plane.store.read(placements.get_project, name))
+    return _project_out(plane, name, await plane.store.read(placements.get_project, caller.reach, name))
 
 
 @router.post(
@@ -82,6 +85,7 @@ async def get_project(plane: Plane, name: ProjectName) -> ProjectOut:
     operation_id="stop_project",
     summary="Stop a project",
     responses=problem_responses(
+        ForbiddenError,
         ProjectNotFoundError,
         NameCollisionError,
         AgentNotConnectedError,
@@ -91,10 +95,11 @@ async def get_project(plane: Plane, name: ProjectName) -> ProjectOut:
         IdempotencyKeyReusedError,
     )
     | REPLAYED_ANSWER,
-    openapi_extra=KEY_PARAMETER,
+    openapi_extra=needs(Role.DEPLOYER, **KEY_PARAMETER),
 )
 async def stop_project(
     plane: Plane,
+    caller: Caller,
     name: ProjectName,
     keyed: Keyed,
     response: Response,
@@ -104,7 +109,7 @@ async def stop_project(
     """Run `docker compose down` for a project. With `wait` the answer is held until that is done."""
     asked = request or StopRequest()
     job_id, replayed = await stop(
-        plane, name, agent_id=asked.agent_id, timeout_seconds=asked.timeout_seconds, request=keyed
+        plane, caller, name, agent_id=asked.agent_id, timeout_seconds=asked.timeout_seconds, request=keyed
     )
     if replayed:
         response.headers.update(REPLAYED)
@@ -114,7 +119,7 @@ async def stop_project(
         message=f"'{name}' is being stopped; follow it with GET /jobs/{job_id}?wait=60.",
     )
     if wait:
-        outcome = outcome_of(await wait_for_job(plane, job_id, wait))
+        outcome = outcome_of(await wait_for_job(plane, caller, job_id, wait))
         answer = answer.model_copy(update={**outcome, "message": _told(name, outcome["status"])})
     return answer
 
@@ -136,10 +141,10 @@ def _told(name: str, status: object) -> str:
     ),
 )
 async def get_project_status(
-    plane: Plane, name: ProjectName, wait: Wait = 10, agent_id: WhichAgent = None
+    plane: Plane, caller: Caller, name: ProjectName, wait: Wait = 10, agent_id: WhichAgent = None
 ) -> QueryAnswer:
     """Send STATUS and answer with what the agent says; callers at the same time share one question.
 
     If it takes longer than `wait`, `status` is `queued` or `in_progress` and `GET /jobs/{id}?wait=` goes on.
     """
-    return await query_answer(plane, await ask_status(plane, name, agent_id=agent_id), wait)
+    return await query_answer(plane, caller, await ask_status(plane, caller, name, agent_id=agent_id), wait)

@@ -58,22 +58,6 @@ class Readiness(BaseModel):
     status: Literal["ready"]
 
 
-class AgentHealth(BaseModel):
-    """What an agent told when it last answered a health check; null is what it does not tell."""
-
-    latency_seconds: float = Field(description="From the question to the whole answer.")
-    version: str | None = None
-    docker_version: str | None = None
-    compose_version: str | None = None
-    docker_error: str | None = Field(default=None, description="Why Docker or Compose cannot be used there.")
-    disk_free_bytes: int | None = Field(default=None, description="Of the disk that holds the agent's projects.")
-    disk_total_bytes: int | None = None
-    memory_available_bytes: int | None = None
-    memory_total_bytes: int | None = None
-    load_average: list[float] | None = Field(default=None, description="Over 1, 5 and 15 minutes.")
-    error: str | None = Field(default=None, description="Why the check itself failed there.")
-
-
 class AgentBrief(FromRow):
     """A host that has connected at least once."""
 
@@ -85,22 +69,6 @@ class AgentBrief(FromRow):
     version: str
     architecture: str = Field(examples=["linux-amd64"])
     created_at: datetime
-
-
-class AgentOut(AgentBrief):
-    """A host that has connected at least once, and how it is."""
-
-    health: AgentHealth | None = Field(description="Its last answer to a health check; null before the first.")
-    health_at: datetime | None = Field(description="When that answer came.")
-    missed_checks: int = Field(description="Health checks in a row that it has left unanswered.")
-
-
-class AgentPage(BaseModel):
-    """Agents, lowest id first."""
-
-    agents: list[AgentOut]
-    total: int = Field(description="All that match, on this page or not.")
-    next_cursor: str | None = Field(description="Give it as `cursor` to get the next page; null on the last.")
 
 
 class DeployRequest(BaseModel):

@@ -6,17 +6,23 @@ ControlPlaneError
 │   └── IdempotencyKeyReusedError
 ├── TooLargeError
 ├── UnauthorizedError
+├── ForbiddenError               the token is valid and may not do this
+├── HostnameBoundError           only a token of its own opens this hostname
 ├── OriginNotAllowedError
 ├── NotFoundError
 │   ├── AgentNotFoundError
 │   ├── ProjectNotFoundError
 │   ├── DeploymentNotFoundError
-│   └── JobNotFoundError
+│   ├── JobNotFoundError
+│   ├── TokenNotFoundError
+│   └── OrganizationNotFoundError
 ├── ConflictError
 │   ├── NameCollisionError       Compose would fold two project names into one
 │   ├── JobAlreadySentError
 │   ├── JobFinishedError
-│   └── HostnameTakenError
+│   ├── HostnameTakenError
+│   ├── NameTakenError           another of its kind has the name
+│   └── AgentConnectedError      it is possible only while the agent is offline
 ├── UnavailableError             try again later; `retry_after_seconds` says when
 │   ├── AgentNotConnectedError
 │   ├── NoAgentsError
@@ -87,6 +93,18 @@ class UnauthorizedError(ControlPlaneError):
     code = "unauthorized"
 
 
+class ForbiddenError(ControlPlaneError):
+    """The token does not allow this."""
+
+    code = "not_allowed"
+
+
+class HostnameBoundError(ControlPlaneError):
+    """The hostname belongs to an agent with a token of its own, and this is another one."""
+
+    code = "hostname_bound"
+
+
 class OriginNotAllowedError(ControlPlaneError):
     """A web page of another origin may not do this."""
 
@@ -123,6 +141,18 @@ class JobNotFoundError(NotFoundError):
     code = "job_not_found"
 
 
+class TokenNotFoundError(NotFoundError):
+    """No token has this id."""
+
+    code = "token_not_found"
+
+
+class OrganizationNotFoundError(NotFoundError):
+    """No organisation has this id."""
+
+    code = "organization_not_found"
+
+
 class ConflictError(ControlPlaneError):
     """It does not fit the present state."""
 
@@ -151,6 +181,18 @@ class HostnameTakenError(ConflictError):
     """Another live agent is connected under this hostname."""
 
     code = "hostname_taken"
+
+
+class NameTakenError(ConflictError):
+    """Another one of its kind has this name."""
+
+    code = "name_taken"
+
+
+class AgentConnectedError(ConflictError):
+    """The agent is connected, and this needs it to be offline."""
+
+    code = "agent_connected"
 
 
 class UnavailableError(ControlPlaneError):

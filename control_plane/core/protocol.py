@@ -26,6 +26,9 @@ HEADER_CAPABILITIES = "X-Agent-Capabilities"
 HEADER_INSTANCE = "X-Agent-Instance"
 """Optional: a random id of the agent's process. Another value means that the process before it is gone."""
 
+HEADER_AGENT_TOKEN = "X-Agent-Token"  # noqa: S105
+"""In the answer to an accepted handshake that came with an enrolment's token: the agent's own from now on."""
+
 MAX_DATA_CHARACTERS = 1024 * 1024
 """Of an answer's `data`; of a larger one nothing is kept, and the rest of the answer counts."""
 
@@ -46,6 +49,8 @@ class Capability(StrEnum):
     """STATUS answers `data` with the parsed list of `docker compose ps --all --format json`."""
     DRY_RUN = "dry-run"
     """The agent only validates; it starts nothing."""
+    ENROLL = "enroll"
+    """Given an enrolment's token, the agent takes a token of its own from the accepted handshake, and keeps it."""
 
 
 class CommandType(StrEnum):

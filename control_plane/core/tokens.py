@@ -1,4 +1,4 @@
-"""Bearer tokens: taking one out of a header, and checking it against a stored SHA-256 digest.
+"""Bearer tokens: making one, taking one out of a header, and checking it against a stored SHA-256 digest.
 
 Used by `api/` and `ws/` on every request and handshake, before anything else is believed. A checker never
 holds a token in clear, and takes equally long for every wrong one. Tokens are 256 random bits, so a plain
@@ -7,10 +7,34 @@ hash is enough: a slow password hash would add nothing and would choke thousands
 
 import hashlib
 import hmac
+import secrets
+import zlib
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Self
 
 DIGEST_BYTES = hashlib.sha256().digest_size
+TOKEN_BYTES = 32
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_BODY = 43
+"""Digits that 256 bits take."""
+_CHECKSUM = 6
+"""Digits that a CRC-32 takes."""
+
+
+class TokenKind(StrEnum):
+    """Who comes with a token."""
+
+    API = "api"
+    """A caller of the API."""
+    AGENT = "agent"
+    """The one agent whose own it is."""
+    ENROLLMENT = "enrollment"
+    """A host that is about to become an agent."""
+
+
+PREFIXES = {TokenKind.API: "ida_", TokenKind.AGENT: "idh_", TokenKind.ENROLLMENT: "ide_"}
+"""By which people, and scanners of published secrets, tell what they have found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +52,7 @@ class TokenChecker:
         """Return a checker for a token known in clear; an empty one would let everybody in: ValueError."""
         if not token:
             raise ValueError("a token must not be empty")
-        return cls(_digest(token))
+        return cls(digest_of(token))
 
     @classmethod
     def of_digest(cls, hex_digest: str) -> Self:
@@ -37,7 +61,35 @@ class TokenChecker:
 
     def matches(self, presented: str) -> bool:
         """Whether `presented`, any text at all, is the token; in constant time."""
-        return hmac.compare_digest(_digest(presented), self.digest)
+        return self.has_digest(digest_of(presented))
+
+    def has_digest(self, digest: bytes) -> bool:
+        """Whether it is the digest of the token; in constant time."""
+        return hmac.compare_digest(digest, self.digest)
+
+
+def make_token(kind: TokenKind) -> str:
+    """Return a new token: its kind's prefix, 256 random bits and a checksum, in letters and digits."""
+    start = PREFIXES[kind] + _in_digits(int.from_bytes(secrets.token_bytes(TOKEN_BYTES), "big"), _BODY)
+    return start + _checksum(start)
+
+
+def is_damaged(token: str) -> bool:
+    """Whether it begins as a token of ours and was cut off or mistyped since."""
+    start, checksum = token[:-_CHECKSUM], token[-_CHECKSUM:]
+    return token.startswith(tuple(PREFIXES.values())) and checksum != _checksum(start)
+
+
+def _checksum(start: str) -> str:
+    return _in_digits(zlib.crc32(start.encode("utf-8", "surrogatepass")), _CHECKSUM)
+
+
+def _in_digits(number: int, width: int) -> str:
+    digits = ""
+    for _ in range(width):
+        number, last = divmod(number, len(_DIGITS))
+        digits = _DIGITS[last] + digits
+    return digits
 
 
 def bearer_token(header: str | None) -> str | None:
@@ -54,6 +106,7 @@ def bearer_token(header: str | None) -> str | None:
     return token
 
 
-def _digest(token: str) -> bytes:
+def digest_of(token: str) -> bytes:
+    """Return the SHA-256 of any text."""
     # Strangers choose this text: lone surrogates must not raise.
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

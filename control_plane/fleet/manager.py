@@ -35,10 +35,10 @@ class ConnectionManager:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._by_id: dict[int, AgentSession] = {}
-        self._by_hostname: dict[str, AgentSession] = {}
+        self._by_place: dict[tuple[int, str], AgentSession] = {}
         self._refusals = RefusedHostnames(store)
         self._changes = asyncio.Semaphore(CHANGES_AT_ONCE)
-        self._doors: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._doors: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
 
     async def connect(
         self, identity: Identity, socket: Socket, accept: Callable[[], Awaitable[None]]
@@ -47,15 +47,15 @@ class ConnectionManager:
 
         Returns the session, and whether jobs of the agent are queued or in flight. Raises HostnameTakenError.
         """
-        door = self._doors.setdefault(identity.hostname, asyncio.Lock())
+        door = self._doors.setdefault(identity.place, asyncio.Lock())
         async with door:
             replaced = await self._clear_hostname(identity)
             connection_id = uuid4().hex
             async with self._changes:
                 arrived = await self._store.write(agents.arrive, _arrival(identity, connection_id, replaced))
-            session = AgentSession(arrived.agent_id, connection_id, identity, socket)
+            session = AgentSession(arrived.agent_id, connection_id, identity, socket, token_id=arrived.token_id)
             self._by_id[arrived.agent_id] = session
-            self._by_hostname[identity.hostname] = session
+            self._by_place[identity.place] = session
             try:
                 await accept()
             except BaseException:
@@ -73,7 +73,7 @@ class ConnectionManager:
         if self._by_id.get(session.agent_id) is not session:
             return False
         del self._by_id[session.agent_id]
-        self._by_hostname.pop(session.identity.hostname, None)
+        self._by_place.pop(session.identity.place, None)
         log.info("agent_disconnected", agent_id=session.agent_id, hostname=session.identity.hostname)
         departure = agents.Departure(session.agent_id, session.connection_id, datetime.now(UTC))
         async with self._changes:
@@ -109,7 +109,7 @@ class ConnectionManager:
 
         Raises HostnameTakenError.
         """
-        incumbent = self._by_hostname.get(newcomer.hostname)
+        incumbent = self._by_place.get(newcomer.place)
         if incumbent is None:
             return None
         same_process = bool(newcomer.instance) and newcomer.instance == incumbent.identity.instance
@@ -128,7 +128,7 @@ class ConnectionManager:
         log.info("agent_replaced", agent_id=incumbent.agent_id, hostname=newcomer.hostname)
         incumbent.closed = True
         self._by_id.pop(incumbent.agent_id, None)
-        self._by_hostname.pop(newcomer.hostname, None)
+        self._by_place.pop(newcomer.place, None)
         await incumbent.socket.close(CloseCode.REPLACED, "replaced by a newer connection")
         incumbent.socket.abort()
         return incumbent.identity.address
@@ -136,6 +136,7 @@ class ConnectionManager:
 
 def _arrival(identity: Identity, connection_id: str, replaced: str | None) -> agents.Arrival:
     return agents.Arrival(
+        organization_id=identity.organization_id,
         hostname=identity.hostname,
         ip_address=identity.address,
         version=identity.version,
@@ -145,4 +146,6 @@ def _arrival(identity: Identity, connection_id: str, replaced: str | None) -> ag
         connection_id=connection_id,
         at=datetime.now(UTC),
         replaces=replaced,
+        token_id=identity.token_id,
+        enrollment=identity.enrollment,
     )

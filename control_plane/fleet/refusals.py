@@ -34,19 +34,19 @@ class RefusedHostnames:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._refused: dict[str, _Refused] = {}
+        self._refused: dict[tuple[int, str], _Refused] = {}
         self._swept_at = 0.0
 
     async def note(self, incumbent: AgentSession, newcomer: Identity) -> None:
         """Count a refusal, and write its event unless there was one a moment ago. A store that is away only logs."""
         now = asyncio.get_running_loop().time()
-        refused = self._refused.get(newcomer.hostname)
+        refused = self._refused.get(newcomer.place)
         if refused is not None and now - refused.told_at < EVENT_SECONDS:
             refused.untold += 1
             return
         count = 1 + (refused.untold if refused else 0)
         self._sweep(now)
-        refused = self._refused[newcomer.hostname] = _Refused(now)
+        refused = self._refused[newcomer.place] = _Refused(now)
         try:
             await self._store.write(record_events, _event(incumbent, newcomer, count))
         except ControlPlaneError as error:
@@ -59,7 +59,7 @@ class RefusedHostnames:
             return
         self._swept_at = now
         self._refused = {
-            name: refused for name, refused in self._refused.items() if now - refused.told_at < 2 * EVENT_SECONDS
+            place: refused for place, refused in self._refused.items() if now - refused.told_at < 2 * EVENT_SECONDS
         }
 
 
@@ -74,4 +74,6 @@ def _event(incumbent: AgentSession, newcomer: Identity, count: int) -> NewEvent:
         "newcomer_address": newcomer.address,
         "refusals": count,
     }
-    return NewEvent(EventKind.HOSTNAME_REFUSED, message, incumbent.agent_id, details=details)
+    return NewEvent(
+        EventKind.HOSTNAME_REFUSED, incumbent.identity.organization_id, message, incumbent.agent_id, details=details
+    )

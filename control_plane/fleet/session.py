@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from control_plane.core.protocol import Capability, CloseCode
+from control_plane.store.enrollment import Enrollment
 
 SEND_TIMEOUT_SECONDS = 30
 """How long one command may wait for an agent that does not read, before its connection is closed."""
@@ -54,14 +55,24 @@ class SocketClosedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who an agent says it is, bounded and cleaned."""
+    """Who an agent is by its token, and what it says of itself, bounded and cleaned."""
 
+    organization_id: int
     hostname: str
     address: str
     version: str
     architecture: str
     instance: str
     capabilities: frozenset[str]
+    token_id: int | None = None
+    """The token of its own that it came with; None: the secret that agents share, or an enrolment's."""
+    enrollment: Enrollment | None = None
+    """How it is to get a token of its own."""
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """What one live connection at most has: the organisation and the hostname."""
+        return self.organization_id, self.hostname
 
 
 class Rate:
@@ -110,6 +121,8 @@ class AgentSession:
     rate: Rate = field(default_factory=Rate)
     """Of the messages it sends."""
     pulse: Pulse = field(default_factory=Pulse)
+    token_id: int | None = None
+    """The token of its own that it came with or got; None: it came with the secret that agents share."""
 
     @property
     def last_seen(self) -> datetime:

@@ -14,6 +14,7 @@ from control_plane.fleet.manager import ConnectionManager
 from control_plane.fleet.recorder import Recorder
 from control_plane.operations.grace import Grace
 from control_plane.operations.inbox import Inboxes
+from control_plane.operations.token_book import TokenBook
 from control_plane.store.store import Store
 
 
@@ -58,6 +59,7 @@ class ControlPlane:
     limits: Limits
     metrics: Metrics
     grace: Grace
+    token_book: TokenBook
     draining: bool = False
     closing: bool = False
     cooldowns: Cooldowns = field(default_factory=Cooldowns)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from uuid_utils import uuid7
 
+from control_plane.core.access import Actor
 from control_plane.core.compose import ComposeFile, check_project_name, folded_name
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import JobStatus
@@ -34,6 +35,7 @@ class Accepted:
 
 async def deploy(
     plane: ControlPlane,
+    actor: Actor,
     project_name: str,
     source: bytes,
     *,
@@ -44,19 +46,21 @@ async def deploy(
 ) -> Accepted:
     """Accept a Compose file for a project and see it on its way; returns once it is stored.
 
-    Raises InvalidInputError, InvalidComposeFileError, TooLargeError, AgentNotFoundError, AgentNotConnectedError,
-    NoAgentsError, NameCollisionError, QueueFullError, and what the store raises; then nothing was stored.
+    Raises ForbiddenError, InvalidInputError, InvalidComposeFileError, TooLargeError, AgentNotFoundError,
+    AgentNotConnectedError, NoAgentsError, NameCollisionError, QueueFullError, and what the store raises; then nothing
+    was stored.
     `request`: how its caller's key names it; what was stored for it before is returned, whatever holds by now, and
     IdempotencyKeyReusedError raised if that was another request.
     """
     try:
+        actor.require_project(project_name)
         if request is not None:
             await check_unused(plane, request)
         check_project_name(project_name)
         file = await plane.checker.check(source, project_name)
-        chosen = await choose_agent(plane, project_name, agent_id, may_queue=queue_when_offline)
+        chosen = await choose_agent(plane, actor, project_name, agent_id, may_queue=queue_when_offline)
         job = _new_job(plane, project_name, timeout_seconds)
-        deployment_id = await _store(plane, job, file, chosen, request)
+        deployment_id = await _store(plane, actor, job, file, chosen, request)
     except AnsweredBeforeError as before:
         told = before.answer
         return Accepted(before.job_id, told["deployment_id"], told["agent_id"], tuple(told["warnings"]), repeated=True)
@@ -64,14 +68,14 @@ async def deploy(
 
 
 async def _store(
-    plane: ControlPlane, job: AgentJob, file: ComposeFile, agent_id: int, request: KeyedRequest | None
+    plane: ControlPlane, actor: Actor, job: AgentJob, file: ComposeFile, agent_id: int, request: KeyedRequest | None
 ) -> int:
     """Store a deploy with its job and see that on its way; returns the deployment's id."""
     reservation = plane.dispatcher.reserve(agent_id, job)
     plane.being_placed[agent_id] += 1
     try:
         sent_to = reservation.instance if reservation else None
-        new = _new_deployment(plane, job, file, agent_id, sent_to, request)
+        new = _new_deployment(plane, actor, job, file, agent_id, sent_to, request)
         deployment_id = await plane.store.write(accept_deployments, new)
     except asyncio.CancelledError:
         # The request is given up, but the writer has the deploy: what gets stored must not wait for a lost send.
@@ -111,6 +115,7 @@ def _new_job(plane: ControlPlane, project_name: str, timeout_seconds: int | None
 
 def _new_deployment(
     plane: ControlPlane,
+    actor: Actor,
     job: AgentJob,
     file: ComposeFile,
     agent_id: int,
@@ -121,6 +126,7 @@ def _new_deployment(
     project_name = job.project_name or ""
     return NewDeployment(
         job_id=job.id,
+        organization_id=actor.organization_id,
         project_name=project_name,
         folded_name=folded_name(project_name),
         agent_id=agent_id,

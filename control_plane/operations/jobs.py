@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 
 from control_plane.bus.base import Topic
+from control_plane.core.access import Actor
 from control_plane.core.errors import JobAlreadySentError, JobFinishedError
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import TERMINAL_JOB_STATUSES, FailureReason, JobStatus
@@ -18,26 +19,29 @@ REREAD_SECONDS = 5
 """A wake-up may be lost; the store is read again this often all the same."""
 
 
-async def wait_for_job(plane: ControlPlane, job_id: str, seconds: float) -> Job:
+async def wait_for_job(plane: ControlPlane, actor: Actor, job_id: str, seconds: float) -> Job:
     """Return the job as soon as it is over, or as it stands after `seconds`. Raises JobNotFoundError."""
     if seconds <= 0:
-        return await plane.store.read(jobs.get_job, job_id)
+        return await plane.store.read(jobs.get_job, actor.reach, job_id)
     clock = asyncio.get_running_loop().time
     until = clock() + seconds
     with plane.bus.subscribe(Topic.JOB_FINISHED, job_id) as ear:
         while True:
-            job = await plane.store.read(jobs.get_job, job_id)
+            job = await plane.store.read(jobs.get_job, actor.reach, job_id)
             left = until - clock()
             if job.status in TERMINAL_JOB_STATUSES or left <= 0 or plane.closing:
                 return job
             await ear.wait(min(left, REREAD_SECONDS))
 
 
-async def cancel_job(plane: ControlPlane, job_id: str, request: KeyedRequest | None = None) -> tuple[Job, bool]:
+async def cancel_job(
+    plane: ControlPlane, actor: Actor, job_id: str, request: KeyedRequest | None = None
+) -> tuple[Job, bool]:
     """Fail a job that was not sent yet as `canceled`; returns it, and whether it was before (see `deploy`).
 
     Raises JobNotFoundError, JobAlreadySentError, JobFinishedError, IdempotencyKeyReusedError.
     """
+    await plane.store.read(jobs.get_job, actor.reach, job_id)
     answer = Answer(
         job_id,
         None,
@@ -50,8 +54,8 @@ async def cancel_job(plane: ControlPlane, job_id: str, request: KeyedRequest | N
     try:
         outcome = await plane.recorder.record(answer, request)
     except AnsweredBeforeError:
-        return await plane.store.read(jobs.get_job, job_id), True
-    job = await plane.store.read(jobs.get_job, job_id)
+        return await plane.store.read(jobs.get_job, actor.reach, job_id), True
+    job = await plane.store.read(jobs.get_job, actor.reach, job_id)
     if outcome is Outcome.LATE:
         raise JobFinishedError(f"Job {job_id} is over already ({job.status}); there is nothing to cancel.")
     if outcome is Outcome.HELD_BACK:

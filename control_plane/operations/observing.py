@@ -6,12 +6,27 @@ It is asked when things go wrong, so it answers then too: what the store does no
 import asyncio
 import math
 
-from control_plane.core.errors import UnavailableError
+from control_plane.core.access import DEFAULT_ORGANIZATION_ID, Actor
+from control_plane.core.errors import ForbiddenError, UnavailableError
 from control_plane.operations.context import ControlPlane
+from control_plane.operations.tokens import require_whole_reach
 from control_plane.store import jobs
 
 STORE_SECONDS = 2.0
 """A scraper waits ten seconds by default, and may ask every fifteen."""
+
+
+def require_whole_service(actor: Actor) -> None:
+    """Return for a token that may see what concerns all organisations: an unlimited one of the first.
+
+    Raises ForbiddenError.
+    """
+    require_whole_reach(actor)
+    if actor.organization_id != DEFAULT_ORGANIZATION_ID:
+        raise ForbiddenError(
+            "This tells of all organisations together: use a token of the first organisation, such as a viewer that "
+            "whoever runs the control plane makes for it."
+        )
 
 
 async def observe(plane: ControlPlane) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from control_plane.core.access import Actor
 from control_plane.core.errors import (
     AgentNotConnectedError,
     FieldProblem,
@@ -18,22 +19,24 @@ CANDIDATES = 64
 """Agents looked at for a new project; more than are ever chosen between two reads of the store."""
 
 
-async def choose_agent(plane: ControlPlane, project_name: str, agent_id: int | None, *, may_queue: bool) -> int:
+async def choose_agent(
+    plane: ControlPlane, actor: Actor, project_name: str, agent_id: int | None, *, may_queue: bool
+) -> int:
     """Return the agent that a deploy goes to.
 
     A named agent it is; else the one that the project is on, for there are its volumes; else, for a new project,
-    the connected one with the fewest deployments. Raises AgentNotFoundError, NoAgentsError, and
+    the connected one with the fewest deployments that is not cordoned. Raises AgentNotFoundError, NoAgentsError, and
     AgentNotConnectedError unless the deploy `may_queue`.
     """
     if agent_id is not None:
-        return await _named(plane, agent_id, may_queue=may_queue)
-    places, candidates = await plane.store.read(placements.find_places_or_agents, project_name, CANDIDATES)
+        return await _named(plane, actor, agent_id, may_queue=may_queue)
+    places, candidates = await plane.store.read(placements.find_places_or_agents, actor.reach, project_name, CANDIDATES)
     if places:
         at_home = places[0].agent_id
         if plane.manager.is_connected(at_home):
             return at_home
         if not places[0].released:
-            return await _named(plane, at_home, may_queue=may_queue)
+            return await _named(plane, actor, at_home, may_queue=may_queue)
     chosen = min(
         (
             (count + plane.being_placed[candidate], candidate)
@@ -56,27 +59,28 @@ def _nobody(connected: int) -> str:
     return "No agent is connected to take this project: start one, or check why none connects."
 
 
-async def locate_project(plane: ControlPlane, project_name: str, agent_id: int | None) -> Placement:
+async def locate_project(plane: ControlPlane, actor: Actor, project_name: str, agent_id: int | None) -> Placement:
     """Return the place that a stop or a status is about. Raises ProjectNotFoundError, AgentNotConnectedError.
 
     InvalidInputError when the project runs on several agents and none is named; NameCollisionError when it is
     stopped and another project now has its name for Compose.
     """
-    places = await plane.store.read(placements.find_places, project_name)
+    places = await plane.store.read(placements.find_places, actor.reach, project_name)
     if not places:
         raise placements.project_not_found(project_name)
     place = _only_place(places, agent_id)
-    await _check_name(plane, place)
+    await _check_name(plane, actor, place)
     if not plane.manager.is_connected(place.agent_id):
-        raise await not_connected(plane, place.agent_id)
+        raise await not_connected(plane, actor, place.agent_id)
     return place
 
 
-async def _check_name(plane: ControlPlane, place: Placement) -> None:
+async def _check_name(plane: ControlPlane, actor: Actor, place: Placement) -> None:
     """Refuse to speak of a stopped project whose name, for Compose, another project has by now on that agent."""
     if not place.released:
         return
-    holder = await plane.store.read(placements.find_name_holder, place.agent_id, place.folded_name)
+    find = placements.find_name_holder
+    holder = await plane.store.read(find, actor.reach, place.agent_id, place.folded_name)
     if holder is not None:
         raise NameCollisionError(
             f"'{place.project_name}' is stopped, and its containers' name on agent {place.agent_id} now belongs to "
@@ -99,18 +103,28 @@ def _only_place(places: Sequence[Placement], agent_id: int | None) -> Placement:
     return places[0]
 
 
-async def _named(plane: ControlPlane, agent_id: int, *, may_queue: bool) -> int:
+async def _named(plane: ControlPlane, actor: Actor, agent_id: int, *, may_queue: bool) -> int:
     if plane.manager.is_connected(agent_id):
+        await check_agent(plane, actor, agent_id)
         return agent_id
-    error = await not_connected(plane, agent_id)
+    error = await not_connected(plane, actor, agent_id)
     if may_queue:
         return agent_id
     raise error
 
 
-async def not_connected(plane: ControlPlane, agent_id: int) -> AgentNotConnectedError:
+async def check_agent(plane: ControlPlane, actor: Actor, agent_id: int) -> None:
+    """Return if a connected agent is within the actor's reach. Raises AgentNotFoundError."""
+    session = plane.manager.find_session(agent_id)
+    if actor.reach.labels or session is None:
+        await plane.store.read(agents.get_agent, actor.reach, agent_id)
+    elif session.identity.organization_id != actor.organization_id:
+        raise agents.agent_not_found(agent_id)
+
+
+async def not_connected(plane: ControlPlane, actor: Actor, agent_id: int) -> AgentNotConnectedError:
     """Return the error for an agent that is known and offline. Raises AgentNotFoundError."""
-    agent = await plane.store.read(agents.get_agent, agent_id)
+    agent = await plane.store.read(agents.get_agent, actor.reach, agent_id)
     seen = agent.last_seen.strftime("%Y-%m-%d %H:%M:%S UTC")
     return AgentNotConnectedError(
         f"Agent {agent_id} ({agent.hostname}) is not connected, last seen {seen}: start it, or choose another agent."

@@ -23,4 +23,4 @@ async def check_unused(plane: ControlPlane, request: KeyedRequest) -> None:
 
 
 def _used(db: Session, request: KeyedRequest) -> Exception | None:
-    return judge_requests(db, [request], datetime.now(UTC)).get(request.key)
+    return judge_requests(db, [request], datetime.now(UTC)).get(request.place)

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from control_plane.core.access import DEFAULT_ORGANIZATION_ID
 from control_plane.core.errors import ControlPlaneError
 from control_plane.core.events import EventKind
 from control_plane.store import agents, events
@@ -37,17 +38,20 @@ async def note_start(store: Store, version: str, settings: Mapping[str, Any], se
     marks = _marks(secrets, before[MARKS].get(_SALT) or random.token_hex(_SALT_BYTES))
     if changes := _changes(before, settings, marks):
         message = f"Settings changed since the last start: {', '.join(changes)}."
-        await _tell(store, NewEvent(EventKind.SETTINGS_CHANGED, message, details=changes))
+        await _tell(store, NewEvent(EventKind.SETTINGS_CHANGED, DEFAULT_ORGANIZATION_ID, message, details=changes))
     message = f"The control plane {version} started"
     if last_start is not None and (last_stop is None or last_stop.id < last_start.id):
         message += "; its last run ended without a stop"
     details = {"version": version, "agents_cut_off": cut_off, "settings": dict(settings), MARKS: marks}
-    await _tell(store, NewEvent(EventKind.CONTROL_PLANE_STARTED, f"{message}.", details=details))
+    await _tell(
+        store, NewEvent(EventKind.CONTROL_PLANE_STARTED, DEFAULT_ORGANIZATION_ID, f"{message}.", details=details)
+    )
 
 
 async def note_stop(store: Store, version: str) -> None:
     """Write that the control plane ends because it was asked to."""
-    await _tell(store, NewEvent(EventKind.CONTROL_PLANE_STOPPED, f"The control plane {version} stopped."))
+    message = f"The control plane {version} stopped."
+    await _tell(store, NewEvent(EventKind.CONTROL_PLANE_STOPPED, DEFAULT_ORGANIZATION_ID, message))
 
 
 async def _tell(store: Store, event: NewEvent) -> None:

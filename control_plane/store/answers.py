@@ -4,7 +4,7 @@ First terminal answer wins; an answer for a finished job is late, one from anoth
 changes anything. The job, its deployment and its placement move in one transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -48,6 +48,7 @@ class Recorded:
 _job = job_table.c
 _FACTS = select(
     _job.id,
+    _job.organization_id,
     _job.status,
     _job.agent_id,
     _job.deployment_id,
@@ -100,7 +101,8 @@ def record_answers(db: Connection, answers: Sequence[Answer]) -> list[Recorded |
 
 
 def _read_jobs(db: Connection, job_ids: set[str]) -> dict[str, JobFacts]:
-    return {row[0]: JobFacts(*row) for row in db.execute(_FACTS, {"jobs": list(job_ids)})}
+    rows: Iterable[Any] = db.execute(_FACTS, {"jobs": list(job_ids)})
+    return {row[0]: JobFacts(*row) for row in rows}
 
 
 def _judge(answer: Answer, row: JobFacts | None) -> Outcome:

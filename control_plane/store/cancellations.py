@@ -30,7 +30,7 @@ def _record(db: Connection, item: KeyedAnswer) -> Recorded | Exception:
     answer, request = item.answer, item.request
     used = judge_requests(db, [request], answer.at)
     if used:
-        return used[request.key]
+        return used[request.place]
     [recorded] = record_answers(db, [answer])
     if isinstance(recorded, Recorded) and recorded.outcome is Outcome.MOVED:
         keep_answers(db, [(request, answer.job_id, None, answer.at)])

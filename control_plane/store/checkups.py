@@ -77,7 +77,7 @@ def _turns(db: Connection, standings: Sequence[Standing]) -> list[NewEvent]:
         return []
     agent = agent_table.c
     rows = db.execute(
-        select(agent.id, agent.connection_id, agent.hostname, agent.status).where(
+        select(agent.id, agent.organization_id, agent.connection_id, agent.hostname, agent.status).where(
             agent.id.in_([each.agent_id for each in standings])
         )
     )
@@ -90,7 +90,8 @@ def _turns(db: Connection, standings: Sequence[Standing]) -> list[NewEvent]:
         who = f"Agent {each.agent_id} ({row.hostname})"
         if each.status is AgentStatus.UNRESPONSIVE:
             said = f"{who} is connected and left {each.missed} health checks unanswered; it gets no new project."
-            events.append(NewEvent(EventKind.AGENT_UNRESPONSIVE, said, each.agent_id))
+            events.append(NewEvent(EventKind.AGENT_UNRESPONSIVE, row.organization_id, said, each.agent_id))
         else:
-            events.append(NewEvent(EventKind.AGENT_RESPONSIVE, f"{who} answers again.", each.agent_id))
+            told = f"{who} answers again."
+            events.append(NewEvent(EventKind.AGENT_RESPONSIVE, row.organization_id, told, each.agent_id))
     return events

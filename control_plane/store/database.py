@@ -43,7 +43,7 @@ class StorageBrokenError(Exception):
     """The disk failed under the database: nothing more may be acknowledged, the process must end."""
 
 
-def open_engine(url: str, *, read_only: bool, pool_size: int) -> Engine:
+def open_engine(url: str, *, read_only: bool, pool_size: int, foreign_keys: bool = True) -> Engine:
     """Open an engine on `url` (`sqlite:///path`). Read-only ones cannot write by mistake."""
     engine = create_engine(
         make_url(url),
@@ -58,7 +58,7 @@ def open_engine(url: str, *, read_only: bool, pool_size: int) -> Engine:
         for pragma in (
             "journal_mode=WAL",
             f"synchronous={SYNCHRONOUS}",
-            "foreign_keys=ON",
+            f"foreign_keys={'ON' if foreign_keys else 'OFF'}",
             f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}",
             f"wal_autocheckpoint={CHECKPOINT_PAGES}",
             f"journal_size_limit={LONG_WAL_BYTES}",
@@ -95,6 +95,12 @@ def lay_out(path: Path) -> None:
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         # Writes the header, and with it the setting.
         connection.execute("PRAGMA journal_mode=WAL")
+
+
+def find_broken_reference(connection: Connection) -> tuple[str, str] | None:
+    """Return a table that has rows that refer to nothing, and the table that they refer to; None when all is well."""
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+    return None if broken is None else (broken[0], broken[2])
 
 
 def next_ids(db: Connection, table: str, count: int) -> range:

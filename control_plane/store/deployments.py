@@ -9,6 +9,7 @@ from sqlalchemy import Connection, and_, bindparam, func, insert, select
 from sqlmodel import Session
 from sqlmodel import select as select_rows
 
+from control_plane.core.access import Reach
 from control_plane.core.errors import DeploymentNotFoundError, NameCollisionError, QueueFullError
 from control_plane.core.events import EventKind
 from control_plane.core.protocol import CommandType
@@ -18,7 +19,7 @@ from control_plane.store.database import each_pair, next_ids
 from control_plane.store.disk import new_work
 from control_plane.store.events import NewEvent, record_events
 from control_plane.store.history import Wanted, newest
-from control_plane.store.idempotency import KeyedRequest, judge_requests, keep_answers, share_a_key
+from control_plane.store.idempotency import KeyedRequest, KeyPlace, judge_requests, keep_answers, share_a_key
 from control_plane.store.models import (
     DEPLOYMENT_HAS_ENDED,
     DEPLOYMENT_IS_ACTIVE,
@@ -28,6 +29,7 @@ from control_plane.store.models import (
     ComposeFile,
     Deployment,
 )
+from control_plane.store.reaching import within
 from control_plane.store.tables import (
     compose_file_table,
     deployment_table,
@@ -43,6 +45,7 @@ class NewDeployment:
     """All that one accepted POST /deploy stores: Compose file, deployment, placement and job, in one commit."""
 
     job_id: str
+    organization_id: int
     project_name: str
     folded_name: str
     agent_id: int
@@ -82,7 +85,7 @@ _STORE_JOB = Bulk(insert(job_table))
 _PLACE = Bulk(
     upsert(
         placement_table,
-        conflict=["project_name", "agent_id"],
+        conflict=["organization_id", "project_name", "agent_id"],
         change=["released", "latest_deployment_id", "updated_at"],
     )
 )
@@ -121,6 +124,7 @@ def _store(db: Connection, items: Sequence[NewDeployment], ids: range) -> None:
         [
             {
                 "id": deployment_id,
+                "organization_id": item.organization_id,
                 "project_name": item.project_name,
                 "agent_id": item.agent_id,
                 "status": DeploymentStatus.PENDING.value,
@@ -136,6 +140,7 @@ def _store(db: Connection, items: Sequence[NewDeployment], ids: range) -> None:
         db,
         [
             {
+                "organization_id": item.organization_id,
                 "project_name": item.project_name,
                 "agent_id": item.agent_id,
                 "folded_name": item.folded_name,
@@ -151,6 +156,7 @@ def _store(db: Connection, items: Sequence[NewDeployment], ids: range) -> None:
         [
             {
                 "id": item.job_id,
+                "organization_id": item.organization_id,
                 "deployment_id": deployment_id,
                 "agent_id": item.agent_id,
                 "project_name": item.project_name,
@@ -182,22 +188,24 @@ def _store(db: Connection, items: Sequence[NewDeployment], ids: range) -> None:
 def _accepted(item: NewDeployment, deployment_id: int) -> NewEvent:
     message = f"Deployment {deployment_id} of '{item.project_name}' was accepted for agent {item.agent_id}."
     about = (item.agent_id, item.project_name, deployment_id, item.job_id)
-    return NewEvent(EventKind.DEPLOY_ACCEPTED, message, *about)
+    return NewEvent(EventKind.DEPLOY_ACCEPTED, item.organization_id, message, *about)
 
 
 def _answer(item: NewDeployment, deployment_id: int) -> dict[str, object]:
     return {"deployment_id": deployment_id, "agent_id": item.agent_id, "warnings": list(item.warnings)}
 
 
-def _refusals(db: Connection, items: Sequence[NewDeployment], used: Mapping[str, Exception]) -> list[Exception | None]:
+def _refusals(
+    db: Connection, items: Sequence[NewDeployment], used: Mapping[KeyPlace, Exception]
+) -> list[Exception | None]:
     """Say of each item why it cannot be accepted, counting those of the same batch before it."""
     queued = count_unsent(db, {item.agent_id for item in items if item.sent_to is None})
     holders = _holders(db, {(item.agent_id, item.folded_name) for item in items})
     refusals: list[Exception | None] = []
     for item in items:
         holder = holders.get((item.agent_id, item.folded_name), item.project_name)
-        if item.request is not None and item.request.key in used:
-            refusals.append(used[item.request.key])
+        if item.request is not None and item.request.place in used:
+            refusals.append(used[item.request.place])
         elif holder != item.project_name:
             refusals.append(name_collision(item.project_name, holder, item.agent_id))
         elif item.sent_to is None and queued.get(item.agent_id, 0) >= item.max_queued:
@@ -235,9 +243,10 @@ def _holders(db: Connection, names: set[tuple[int, str]]) -> dict[tuple[int, str
     return {(agent_id, folded): name for agent_id, folded, name in rows}
 
 
-def get_deployment(db: Session, deployment_id: int) -> Deployment:
+def get_deployment(db: Session, reach: Reach, deployment_id: int) -> Deployment:
     """Return the deployment. Raises DeploymentNotFoundError."""
-    deployment = db.get(Deployment, deployment_id)
+    query = select_rows(Deployment).where(Deployment.id == deployment_id, *within(deployment_table, reach))
+    deployment = db.exec(query).first()
     if deployment is None:
         raise DeploymentNotFoundError(
             f"There is no deployment with the id {deployment_id}; GET /deployments lists them."
@@ -245,14 +254,15 @@ def get_deployment(db: Session, deployment_id: int) -> Deployment:
     return deployment
 
 
-def get_compose_source(db: Session, deployment_id: int) -> bytes:
+def get_compose_source(db: Session, reach: Reach, deployment_id: int) -> bytes:
     """Return the deployment's Compose file as it was sent. Raises DeploymentNotFoundError."""
-    deployment = get_deployment(db, deployment_id)
+    deployment = get_deployment(db, reach, deployment_id)
     return db.exec(select_rows(ComposeFile.content).where(ComposeFile.sha256 == deployment.compose_file_hash)).one()
 
 
 def list_deployments(
     db: Session,
+    reach: Reach,
     *,
     project_name: str | None,
     agent_id: int | None,
@@ -261,7 +271,7 @@ def list_deployments(
     limit: int,
 ) -> Sequence[Deployment]:
     """Return up to `limit` deployments older than `before_id`, newest first."""
-    wanted = Wanted(project_name, agent_id, status.value if status else None, before_id, limit)
+    wanted = Wanted(reach, project_name, agent_id, status.value if status else None, before_id, limit)
     active = status in {DeploymentStatus.PENDING, DeploymentStatus.RUNNING}
     ended = status in {DeploymentStatus.FAILED, DeploymentStatus.STOPPED}
     query = newest(

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, FromClause, Select, func, inse
 from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 
+from control_plane.core.access import DEFAULT_REACH, Reach
 from control_plane.core.events import EventKind
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import FailureReason, JobStatus
@@ -20,6 +21,7 @@ from control_plane.store.bulk import Bulk
 from control_plane.store.history import name_if_placed, unindexed
 from control_plane.store.models import EVENT_ACCEPTS_DEPLOY, EVENT_HAS_AGENT, EVENT_HAS_PROJECT, Event
 from control_plane.store.moves import Answer, JobFacts
+from control_plane.store.reaching import limits
 from control_plane.store.tables import deployment_table, event_table
 
 MAX_ERROR_CHARACTERS = 300
@@ -40,6 +42,7 @@ class NewEvent:
     """What happened, as one sentence, and what it is about. `details` is small, plain JSON without secrets."""
 
     kind: EventKind
+    organization_id: int
     message: str
     agent_id: int | None = None
     project_name: str | None = None
@@ -57,6 +60,7 @@ def record_events(db: Connection, events: Sequence[NewEvent]) -> list[Exception 
             [
                 {
                     "at": at,
+                    "organization_id": event.organization_id,
                     "kind": event.kind.value,
                     "agent_id": event.agent_id,
                     "project_name": event.project_name,
@@ -86,7 +90,9 @@ def end_of_change(answer: Answer, row: JobFacts) -> NewEvent:
         reason = answer.reason.value if answer.reason else "unknown"
         message = f"{what} on agent {row.agent_id} failed ({reason}): {_one_line(answer.error or 'no error was given')}"
         details = {"reason": reason}
-    return NewEvent(kind, message, row.agent_id, row.project_name, row.deployment_id, row.id, details)
+    return NewEvent(
+        kind, row.organization_id, message, row.agent_id, row.project_name, row.deployment_id, row.id, details
+    )
 
 
 def _one_line(error: str) -> str:
@@ -96,8 +102,9 @@ def _one_line(error: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WantedEvents:
-    """What a page is to hold: at most `limit` events older than `before_id`; from `since` on, before `until`."""
+    """What a page is to hold: at most `limit` events within reach, older than `before_id`, from `since` to `until`."""
 
+    reach: Reach
     limit: int
     kind: EventKind | None = None
     agent_id: int | None = None
@@ -111,22 +118,19 @@ def list_events(db: Session, wanted: WantedEvents) -> Sequence[Event]:
     """Return a page of events, newest first."""
     query = select_rows(Event).order_by(col(Event.id).desc()).limit(wanted.limit)
     bounds = _bounds(db, wanted)
-    if wanted.agent_id is None and wanted.project_name is None:
-        of_kind = [] if wanted.kind is None else [_event.kind == wanted.kind.value]
-        return db.exec(query.where(*of_kind, *bounds)).all()
     # Each kind has its own stretch of an index, so that a rare one is not sought among all of an agent's events.
     kinds = [wanted.kind] if wanted.kind else list(EventKind)
+    placed = wanted.agent_id is not None or wanted.project_name is not None
     newest = [
-        _accepted(wanted, bounds) if kind is EventKind.DEPLOY_ACCEPTED else _newest(kind, wanted, bounds)
+        _accepted(wanted, bounds) if placed and kind is EventKind.DEPLOY_ACCEPTED else _newest(kind, wanted, bounds)
         for kind in kinds
     ]
     return db.exec(query.where(col(Event.id).in_(union_all(*(select(one.subquery().c.id) for one in newest))))).all()
 
 
-def find_last_event(db: Session, *kinds: EventKind) -> Event | None:
-    """Return the newest event of any of these kinds."""
-    newest = [event for kind in kinds for event in list_events(db, WantedEvents(limit=1, kind=kind))]
-    return max(newest, key=lambda event: event.id, default=None)
+def find_last_event(db: Session, kind: EventKind) -> Event | None:
+    """Return the newest event of a kind that tells of the control plane itself."""
+    return next(iter(list_events(db, WantedEvents(DEFAULT_REACH, limit=1, kind=kind))), None)
 
 
 def _bounds(db: Session, wanted: WantedEvents) -> list[ColumnElement[bool]]:
@@ -141,11 +145,14 @@ def _bounds(db: Session, wanted: WantedEvents) -> list[ColumnElement[bool]]:
 
 
 def _at_place(wanted: WantedEvents, table: FromClause) -> list[ColumnElement[bool]]:
-    """Return the conditions on agent and project; with both it is the project's index that is followed."""
-    place: list[ColumnElement[bool]] = []
+    """Return the conditions on reach, agent and project; with both it is the project's index that is followed."""
     agent: ColumnElement[Any] = table.c.agent_id
+    organization: ColumnElement[Any] = table.c.organization_id
+    if wanted.agent_id is not None and wanted.project_name is None:
+        organization = unindexed(organization)
+    place = [organization == wanted.reach.organization_id, *limits(table, wanted.reach)]
     if wanted.project_name is not None:
-        place.append(table.c.project_name == name_if_placed(wanted.project_name, wanted.agent_id))
+        place.append(table.c.project_name == name_if_placed(wanted.project_name, wanted.agent_id, wanted.reach))
         agent = unindexed(agent)
     if wanted.agent_id is not None:
         place.append(agent == wanted.agent_id)
@@ -153,14 +160,17 @@ def _at_place(wanted: WantedEvents, table: FromClause) -> list[ColumnElement[boo
 
 
 def _newest(kind: EventKind, wanted: WantedEvents, bounds: Sequence[ColumnElement[bool]]) -> Select[Any]:
-    index = EVENT_HAS_AGENT if wanted.project_name is None else EVENT_HAS_PROJECT
-    found = select(_event.id).where(_event.kind == kind.value, index, *_at_place(wanted, event_table), *bounds)
+    index = [] if wanted.agent_id is None else [EVENT_HAS_AGENT]
+    if wanted.project_name is not None:
+        index = [EVENT_HAS_PROJECT]
+    found = select(_event.id).where(_event.kind == kind.value, *index, *_at_place(wanted, event_table), *bounds)
     return found.order_by(_event.id.desc()).limit(wanted.limit)
 
 
 def _accepted(wanted: WantedEvents, bounds: Sequence[ColumnElement[bool]]) -> Select[Any]:
     """Return the ids of accepted deploys, through their deployments: they were written together, in one order."""
-    accepted = select(_event.deployment_id).where(EVENT_ACCEPTS_DEPLOY, *bounds).limit(1)
+    of_organization = _event.organization_id == wanted.reach.organization_id
+    accepted = select(_event.deployment_id).where(of_organization, EVENT_ACCEPTS_DEPLOY, *bounds).limit(1)
     first = accepted.order_by(_event.id).scalar_subquery()
     last = accepted.order_by(_event.id.desc()).scalar_subquery()
     deployment = deployment_table.c

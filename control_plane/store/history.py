@@ -11,8 +11,10 @@ from sqlmodel import col
 from sqlmodel import select as select_rows
 from sqlmodel.sql.expression import SelectOfScalar
 
+from control_plane.core.access import Reach
 from control_plane.store.models import Deployment, Job
-from control_plane.store.tables import placement_table
+from control_plane.store.reaching import limits
+from control_plane.store.tables import placement_table, table_of
 
 Row = TypeVar("Row", Job, Deployment)
 T = TypeVar("T")
@@ -22,8 +24,9 @@ _place = placement_table.c
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a page is to hold: rows older than `before_id` (None: from the newest on), at most `limit`."""
+    """What a page is to hold: rows within reach older than `before_id` (None: from the newest on), at most `limit`."""
 
+    reach: Reach
     project_name: str | None
     agent_id: int | None
     status: str | None
@@ -44,8 +47,9 @@ def newest(
     if few is not None:
         place, project = unindexed(place), unindexed(project)
     query = select_rows(model).order_by(place.desc()).limit(wanted.limit)
+    query = query.where(*_reached(model, wanted, few is not None))
     if wanted.project_name is not None:
-        query = query.where(project == name_if_placed(wanted.project_name, wanted.agent_id))
+        query = query.where(project == name_if_placed(wanted.project_name, wanted.agent_id, wanted.reach))
     if wanted.agent_id is not None:
         query = query.where(col(model.agent_id) == wanted.agent_id)
     if wanted.status is not None:
@@ -58,17 +62,29 @@ def newest(
     return query
 
 
+def _reached(model: type[Row], wanted: Wanted, few: bool) -> list[ColumnElement[bool]]:
+    """Return the conditions of reach; an agent's rows, and the few active ones, are found without its index."""
+    organization: SQLColumnExpression[Any] = col(model.organization_id)
+    if few or (wanted.agent_id is not None and wanted.project_name is None):
+        organization = unindexed(organization)
+    return [organization == wanted.reach.organization_id, *limits(table_of(model), wanted.reach)]
+
+
 def unindexed(column: SQLColumnExpression[T]) -> ColumnElement[T]:
     """Return the column as an expression, which no index is followed for: another one leads to what is sought."""
     return func.coalesce(column, column)
 
 
-def name_if_placed(project_name: str, agent_id: int | None) -> ScalarSelect[str] | str:
+def name_if_placed(project_name: str, agent_id: int | None, reach: Reach) -> ScalarSelect[str] | str:
     """Return what a project's name must equal in a list: no name at all if it was never on the given agent.
 
     Without this, a page for a project on an agent that never had it would be sought along its whole history.
     """
     if agent_id is None:
         return project_name
-    placed = select(_place.project_name).where(_place.project_name == project_name, _place.agent_id == agent_id)
+    placed = select(_place.project_name).where(
+        _place.organization_id == reach.organization_id,
+        _place.project_name == project_name,
+        _place.agent_id == agent_id,
+    )
     return placed.scalar_subquery()

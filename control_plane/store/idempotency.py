@@ -22,14 +22,18 @@ KEPT = timedelta(hours=24)
 """An older record counts as absent, whether it was removed yet or not."""
 
 Item = TypeVar("Item")
+KeyPlace = tuple[int, str]
+"""Organisation and key."""
 _record = idempotency_table.c
-_FIND = select(_record.key, _record.request_hash, _record.job_id, _record.answer).where(
-    _record.key.in_(bindparam("keys", expanding=True)), _record.created_at > bindparam("since")
+_FIND = select(_record.organization_id, _record.key, _record.request_hash, _record.job_id, _record.answer).where(
+    _record.organization_id.in_(bindparam("organizations", expanding=True)),
+    _record.key.in_(bindparam("keys", expanding=True)),
+    _record.created_at > bindparam("since"),
 )
 _KEEP = Bulk(
     upsert(
         idempotency_table,
-        conflict=["key"],
+        conflict=["organization_id", "key"],
         change=["request_hash", "job_id", "answer", "created_at"],
         where=_record.created_at <= bindparam("since"),
     )
@@ -38,10 +42,16 @@ _KEEP = Bulk(
 
 @dataclass(frozen=True, slots=True)
 class KeyedRequest:
-    """A request that came with a key. `request_hash` differs for another method, path or body."""
+    """A request that came with a key, which is its organisation's. `request_hash` tells method, path and body."""
 
+    organization_id: int
     key: str
     request_hash: str
+
+    @property
+    def place(self) -> KeyPlace:
+        """What no two requests within KEPT share that are carried out."""
+        return self.organization_id, self.key
 
 
 class AnsweredBeforeError(Exception):
@@ -55,18 +65,20 @@ class AnsweredBeforeError(Exception):
 
 def judge_requests(
     db: Session | Connection, requests: Sequence[KeyedRequest], at: datetime
-) -> dict[str, AnsweredBeforeError | IdempotencyKeyReusedError]:
-    """Return by key what keeps requests from being carried out at `at`; keys that are free are left out."""
+) -> dict[KeyPlace, AnsweredBeforeError | IdempotencyKeyReusedError]:
+    """Return by place what keeps requests from being carried out at `at`; keys that are free are left out."""
     if not requests:
         return {}
-    rows = db.execute(_FIND, {"keys": [request.key for request in requests], "since": at - KEPT})
-    used = {key: (request_hash, job_id, answer) for key, request_hash, job_id, answer in rows}
-    verdicts: dict[str, AnsweredBeforeError | IdempotencyKeyReusedError] = {}
+    keys = [request.key for request in requests]
+    organizations = list({request.organization_id for request in requests})
+    rows = db.execute(_FIND, {"organizations": organizations, "keys": keys, "since": at - KEPT})
+    used = {(organization_id, key): told for organization_id, key, *told in rows}
+    verdicts: dict[KeyPlace, AnsweredBeforeError | IdempotencyKeyReusedError] = {}
     for request in requests:
-        if request.key in used:
-            request_hash, job_id, answer = used[request.key]
+        if request.place in used:
+            request_hash, job_id, answer = used[request.place]
             same = request_hash == request.request_hash
-            verdicts[request.key] = AnsweredBeforeError(job_id, answer or {}) if same else _reused()
+            verdicts[request.place] = AnsweredBeforeError(job_id, answer or {}) if same else _reused()
     return verdicts
 
 
@@ -84,6 +96,7 @@ def keep_answers(db: Connection, kept: Sequence[tuple[KeyedRequest, str, Mapping
     """
     rows = [
         {
+            "organization_id": request.organization_id,
             "key": request.key,
             "request_hash": request.request_hash,
             "job_id": job_id,
@@ -99,4 +112,4 @@ def keep_answers(db: Connection, kept: Sequence[tuple[KeyedRequest, str, Mapping
 
 def share_a_key(requests: Sequence[KeyedRequest]) -> bool:
     """Whether two of one batch have the same key: the later must then be judged by what became of the earlier."""
-    return len({request.key for request in requests}) < len(requests)
+    return len({request.place for request in requests}) < len(requests)

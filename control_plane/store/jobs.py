@@ -8,6 +8,7 @@ from sqlalchemy import Connection, bindparam, func, insert, literal, select, upd
 from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 
+from control_plane.core.access import Reach
 from control_plane.core.errors import JobNotFoundError
 from control_plane.core.events import EventKind
 from control_plane.core.logs import cut_middle
@@ -27,6 +28,7 @@ from control_plane.store.models import (
     JobLog,
 )
 from control_plane.store.moves import NotMovedError
+from control_plane.store.reaching import within
 from control_plane.store.tables import compose_file_table, deployment_table, job_table, without
 
 MAX_COUNTED = 100_000
@@ -38,6 +40,7 @@ class NewJob:
     """A command other than a deploy. `max_queued` counts the agent's unsent jobs; None does not."""
 
     job_id: str
+    organization_id: int
     agent_id: int
     project_name: str | None
     deployment_id: int | None
@@ -138,8 +141,8 @@ def add_jobs(db: Connection, items: Sequence[NewJob]) -> list[str | Exception]:
     added: list[NewJob] = []
     for item in items:
         question = (item.agent_id, item.kind, item.project_name)
-        if item.request is not None and item.request.key in used:
-            outcomes.append(used[item.request.key])
+        if item.request is not None and item.request.place in used:
+            outcomes.append(used[item.request.place])
         elif item.max_queued is not None and queued.get(item.agent_id, 0) >= item.max_queued:
             outcomes.append(queue_full(item.agent_id, item.max_queued))
         elif question in shared:
@@ -160,12 +163,13 @@ def add_jobs(db: Connection, items: Sequence[NewJob]) -> list[str | Exception]:
 def _accepted(item: NewJob) -> NewEvent:
     message = f"A stop of '{item.project_name}' was accepted for agent {item.agent_id}."
     about = (item.agent_id, item.project_name, item.deployment_id, item.job_id)
-    return NewEvent(EventKind.STOP_ACCEPTED, message, *about)
+    return NewEvent(EventKind.STOP_ACCEPTED, item.organization_id, message, *about)
 
 
 def _new_row(item: NewJob) -> dict[str, object]:
     return {
         "id": item.job_id,
+        "organization_id": item.organization_id,
         "deployment_id": item.deployment_id,
         "agent_id": item.agent_id,
         "project_name": item.project_name,
@@ -259,9 +263,9 @@ def count_queued(db: Session) -> int:
     return int(db.execute(select(func.count()).select_from(unsent.subquery())).scalar_one())
 
 
-def get_job(db: Session, job_id: str) -> Job:
+def get_job(db: Session, reach: Reach, job_id: str) -> Job:
     """Return the job with its log as it stands, pieces included. Raises JobNotFoundError."""
-    job = db.get(Job, job_id)
+    job = db.exec(select_rows(Job).where(Job.id == job_id, *within(job_table, reach))).first()
     if job is None:
         raise JobNotFoundError(f"There is no job with the id '{job_id}'; GET /jobs lists them.")
     pieces = db.exec(select_rows(JobLog.text).where(JobLog.job_id == job_id).order_by(col(JobLog.position))).all()
@@ -273,6 +277,7 @@ def get_job(db: Session, job_id: str) -> Job:
 
 def list_jobs(
     db: Session,
+    reach: Reach,
     *,
     project_name: str | None,
     agent_id: int | None,
@@ -281,7 +286,7 @@ def list_jobs(
     limit: int,
 ) -> Sequence[Job]:
     """Return up to `limit` jobs older than `before_id`, newest first, without the pieces of running logs."""
-    wanted = Wanted(project_name, agent_id, status.value if status else None, before_id, limit)
+    wanted = Wanted(reach, project_name, agent_id, status.value if status else None, before_id, limit)
     query = newest(
         Job,
         wanted,

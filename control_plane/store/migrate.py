@@ -14,7 +14,7 @@ from sqlalchemy.exc import DatabaseError
 
 from control_plane.core.errors import StorageFullError
 from control_plane.core.startup import StartupError
-from control_plane.store.database import database_file, lay_out, open_engine, translate_error
+from control_plane.store.database import database_file, find_broken_reference, lay_out, open_engine, translate_error
 
 SCRIPTS = Path(__file__).parent / "migrations"
 
@@ -26,14 +26,18 @@ def migrate(url: str) -> None:
     a newer program wrote it.
     """
     _create_private(url)
-    engine = open_engine(url, read_only=False, pool_size=1)
+    # Tables that others refer to are made anew, which SQLite allows only while it does not look at references.
+    engine = open_engine(url, read_only=False, pool_size=1, foreign_keys=False)
     try:
         with engine.begin() as connection:
             _refuse_newer(connection, url)
             config = Config()
             config.set_main_option("script_location", str(SCRIPTS))
             config.attributes["connection"] = connection
+            before = current_revision(connection)
             command.upgrade(config, "head")
+            if current_revision(connection) != before:
+                _refuse_broken_references(connection, url)
     except (DatabaseError, sqlite3.Error) as error:
         full = isinstance(translate_error(error), StorageFullError)
         why = "the disk is full: make some room" if full else getattr(error, "orig", error)
@@ -60,6 +64,15 @@ def _create_private(url: str) -> None:
     with contextlib.suppress(OSError, sqlite3.Error):
         os.close(os.open(database_file(url), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         lay_out(database_file(url))
+
+
+def _refuse_broken_references(connection: Connection, url: str) -> None:
+    broken = find_broken_reference(connection)
+    if broken is not None:
+        raise StartupError(
+            f"The database {database_file(url)} has rows in '{broken[0]}' that refer to a {broken[1]} that is not "
+            "there: look at it with `python run.py check`, and restore a backup."
+        )
 
 
 def _refuse_newer(connection: Connection, url: str) -> None:

@@ -5,15 +5,14 @@ look-ups, small however long the history grows, and as locks that let one of a k
 look-ups carry `status` as a column too: one more equality is what makes SQLite choose them over a full index.
 """
 
-from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Dialect, Index, LargeBinary, Text, TypeDecorator, text
-from sqlalchemy.types import DateTime, TypeEngine
-from sqlmodel import Field, SQLModel
+from sqlalchemy import JSON, LargeBinary, Text, text
+from sqlmodel import Field, Relationship, SQLModel
 
 from control_plane.core.states import AgentStatus, DeploymentStatus, JobStatus
+from control_plane.store.columns import UTCDateTime, index
 
 JOB_IS_ACTIVE = text("status IN ('queued', 'in_progress')")
 """Literal on purpose: SQLite matches a partial index by the text of its condition, not by bound values."""
@@ -24,51 +23,35 @@ DEPLOYMENT_HAS_ENDED = text("status IN ('failed', 'stopped')")
 IS_ACTIVE_STATUS_QUERY = text("command_type = 'STATUS' AND status IN ('queued', 'in_progress')")
 IS_ACTIVE_HEALTH_CHECK = text("command_type = 'HEALTH_CHECK' AND status IN ('queued', 'in_progress')")
 PLACEMENT_HOLDS_NAME = text("NOT released")
+TOKEN_HAS_AGENT = text("agent_id IS NOT NULL")
+AGENT_IS_KNOWN = text("forgotten_at IS NULL")
 EVENT_ACCEPTS_DEPLOY = text("kind = 'deploy_accepted'")
 """Such an event is found through its deployment, whose indexes are there: each more costs a deploy 1 % of its time."""
 EVENT_HAS_AGENT = text("agent_id IS NOT NULL AND kind <> 'deploy_accepted'")
 EVENT_HAS_PROJECT = text("project_name IS NOT NULL AND kind <> 'deploy_accepted'")
 
 
-class UTCDateTime(TypeDecorator[datetime]):
-    """An aware datetime. SQLite, which has no time zones, keeps it as text in UTC that sorts as time does.
+class Organization(SQLModel, table=True):
+    """Whose agents, projects and tokens these are: what nothing reaches across."""
 
-    Not SQLAlchemy's own text form: writing that took a tenth of the writer's time.
-    """
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Return what the dialect stores."""
-        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else DateTime(timezone=True))
-
-    def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any] | None:
-        """Return what makes parameters of aware datetimes; a naive one is a mistake in this program."""
-        return _utc_text if dialect.name == "sqlite" else None
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Give an aware datetime back."""
-        return datetime.fromisoformat(value) if isinstance(value, str) else value
-
-
-def _utc_text(value: datetime | None) -> str | None:
-    if value is None:
-        return None
-    return (value if value.tzinfo is UTC else value.astimezone(UTC)).isoformat(" ", "microseconds")
-
-
-def _index(name: str, *columns: str, where: Any = None, unique: bool = False) -> Index:
-    return Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
+    id: int = Field(primary_key=True)
+    name: str = Field(unique=True)
+    created_at: datetime = Field(sa_type=UTCDateTime)
 
 
 class Agent(SQLModel, table=True):
-    """A host that has connected at least once. Its hostname is its identity."""
+    """A host that has connected at least once. Its hostname is its identity within its organisation."""
 
-    __table_args__ = (_index("ix_agent_status", "status", "id"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        index("ux_agent_hostname", "organization_id", "hostname", where=AGENT_IS_KNOWN, unique=True),
+        index("ix_agent_organization", "organization_id", "id"),
+        index("ix_agent_status", "organization_id", "status", "id"),
+        {"sqlite_autoincrement": True},
+    )
 
     id: int = Field(primary_key=True)
-    hostname: str = Field(unique=True)
+    organization_id: int = Field(foreign_key="organization.id")
+    hostname: str
     ip_address: str
     status: str = AgentStatus.OFFLINE
     last_seen: datetime = Field(sa_type=UTCDateTime)
@@ -85,6 +68,24 @@ class Agent(SQLModel, table=True):
     """When that answer came."""
     missed_checks: int = 0
     """HEALTH_CHECKs in a row that were not answered in time."""
+    cordoned: bool = False
+    """Whether no new project is placed here."""
+    bound: bool = False
+    """Whether its hostname can be had only with a token of its own, from the first such token on."""
+    forgotten_at: datetime | None = Field(default=None, sa_type=UTCDateTime)
+    """When an operator took it from the fleet; its history stays, and a host of its name is another agent."""
+    labels: list["AgentLabel"] = Relationship(sa_relationship_kwargs={"lazy": "selectin", "order_by": "AgentLabel.key"})
+
+
+class AgentLabel(SQLModel, table=True):
+    """One `key=value` that an operator gave an agent."""
+
+    __tablename__ = "agent_label"
+    __table_args__ = (index("ix_agent_label", "key", "value", "agent_id"),)
+
+    agent_id: int = Field(primary_key=True, foreign_key="agent.id")
+    key: str = Field(primary_key=True)
+    value: str
 
 
 class ComposeFile(SQLModel, table=True):
@@ -101,17 +102,23 @@ class Deployment(SQLModel, table=True):
     """One POST /deploy: a revision of a project on an agent."""
 
     __table_args__ = (
-        _index("ix_deployment_project", "project_name", "id"),
-        _index("ix_deployment_agent", "agent_id", "id"),
-        _index("ix_deployment_compose_file", "compose_file_hash"),
-        _index("ix_deployment_active", "agent_id", "status", "project_name", where=DEPLOYMENT_IS_ACTIVE),
-        _index("ix_deployment_ended", "status", "id", where=DEPLOYMENT_HAS_ENDED),
-        _index("ix_deployment_ended_agent", "agent_id", "status", "id", where=DEPLOYMENT_HAS_ENDED),
-        _index("ix_deployment_ended_project", "project_name", "status", "id", where=DEPLOYMENT_HAS_ENDED),
+        index("ix_deployment_organization", "organization_id", "id"),
+        index("ix_deployment_project", "organization_id", "project_name", "id"),
+        index("ix_deployment_agent", "agent_id", "id"),
+        index("ix_deployment_compose_file", "compose_file_hash"),
+        index("ix_deployment_active", "agent_id", "status", "project_name", where=DEPLOYMENT_IS_ACTIVE),
+        index("ix_deployment_ended", "organization_id", "status", "id", where=DEPLOYMENT_HAS_ENDED),
+        index("ix_deployment_ended_agent", "agent_id", "status", "id", where=DEPLOYMENT_HAS_ENDED),
+        index(
+            "ix_deployment_ended_project",
+            *("organization_id", "project_name", "status", "id"),
+            where=DEPLOYMENT_HAS_ENDED,
+        ),
         {"sqlite_autoincrement": True},
     )
 
     id: int = Field(primary_key=True)
+    organization_id: int
     project_name: str
     agent_id: int = Field(foreign_key="agent.id")
     status: str = DeploymentStatus.PENDING
@@ -129,8 +136,9 @@ class Placement(SQLModel, table=True):
     to one of them, from its first deploy until it was stopped (`released`).
     """
 
-    __table_args__ = (_index("ux_placement_name", "agent_id", "folded_name", where=PLACEMENT_HOLDS_NAME, unique=True),)
+    __table_args__ = (index("ux_placement_name", "agent_id", "folded_name", where=PLACEMENT_HOLDS_NAME, unique=True),)
 
+    organization_id: int = Field(primary_key=True)
     project_name: str = Field(primary_key=True)
     agent_id: int = Field(primary_key=True, foreign_key="agent.id")
     folded_name: str
@@ -144,19 +152,21 @@ class Job(SQLModel, table=True):
     """One command's execution on an agent. Ids are UUIDv7, so that their order is the order of creation."""
 
     __table_args__ = (
-        _index("ix_job_project", "project_name", "id"),
-        _index("ix_job_agent", "agent_id", "id"),
-        _index("ix_job_deployment", "deployment_id"),
-        _index("ix_job_active", "agent_id", "status", "id", where=JOB_IS_ACTIVE),
-        _index("ix_job_deadline", "deadline_at", where=JOB_IS_ACTIVE),
-        _index("ix_job_failed", "id", where=JOB_HAS_FAILED),
-        _index("ix_job_failed_agent", "agent_id", "status", "id", where=JOB_HAS_FAILED),
-        _index("ix_job_failed_project", "project_name", "status", "id", where=JOB_HAS_FAILED),
-        _index("ux_job_status_query", "agent_id", "project_name", where=IS_ACTIVE_STATUS_QUERY, unique=True),
-        _index("ux_job_health_check", "agent_id", where=IS_ACTIVE_HEALTH_CHECK, unique=True),
+        index("ix_job_organization", "organization_id", "id"),
+        index("ix_job_project", "organization_id", "project_name", "id"),
+        index("ix_job_agent", "agent_id", "id"),
+        index("ix_job_deployment", "deployment_id"),
+        index("ix_job_active", "agent_id", "status", "id", where=JOB_IS_ACTIVE),
+        index("ix_job_deadline", "deadline_at", where=JOB_IS_ACTIVE),
+        index("ix_job_failed", "organization_id", "status", "id", where=JOB_HAS_FAILED),
+        index("ix_job_failed_agent", "agent_id", "status", "id", where=JOB_HAS_FAILED),
+        index("ix_job_failed_project", "organization_id", "project_name", "status", "id", where=JOB_HAS_FAILED),
+        index("ux_job_status_query", "agent_id", "project_name", where=IS_ACTIVE_STATUS_QUERY, unique=True),
+        index("ux_job_health_check", "agent_id", where=IS_ACTIVE_HEALTH_CHECK, unique=True),
     )
 
     id: str = Field(primary_key=True)
+    organization_id: int
     deployment_id: int | None = Field(default=None, foreign_key="deployment.id")
     agent_id: int = Field(foreign_key="agent.id")
     project_name: str | None = None
@@ -196,14 +206,16 @@ class Event(SQLModel, table=True):
     """
 
     __table_args__ = (
-        _index("ix_event_kind", "kind", "id"),
-        _index("ix_event_agent", "agent_id", "kind", "id", where=EVENT_HAS_AGENT),
-        _index("ix_event_project", "project_name", "kind", "id", where=EVENT_HAS_PROJECT),
-        _index("ix_event_deployment", "deployment_id", where=EVENT_ACCEPTS_DEPLOY),
+        index("ix_event_kind", "organization_id", "kind", "id"),
+        index("ix_event_agent", "agent_id", "kind", "id", where=EVENT_HAS_AGENT),
+        index("ix_event_project", "organization_id", "project_name", "kind", "id", where=EVENT_HAS_PROJECT),
+        index("ix_event_deployment", "deployment_id", where=EVENT_ACCEPTS_DEPLOY),
         {"sqlite_autoincrement": True},
     )
 
     id: int = Field(primary_key=True)
+    organization_id: int
+    """What is of the control plane itself is of the first organisation, whose tokens may be root."""
     at: datetime = Field(sa_type=UTCDateTime)
     """When it was written: in the order of ids, so that a time can be looked up by halving them."""
     kind: str
@@ -220,11 +232,51 @@ class IdempotencyRecord(SQLModel, table=True):
     """A caller's Idempotency-Key, what it was used for, and what was answered; kept for a day."""
 
     __tablename__ = "idempotency_record"
-    __table_args__ = (_index("ix_idempotency_record_created", "created_at"),)
+    __table_args__ = (index("ix_idempotency_record_created", "created_at"),)
 
     key: str = Field(primary_key=True)
+    organization_id: int = Field(primary_key=True)
     request_hash: str
     """SHA-256 of the method, the path and the body."""
     job_id: str | None = None
     answer: Any = Field(default=None, sa_type=JSON(none_as_null=True), nullable=True)
     created_at: datetime = Field(sa_type=UTCDateTime)
+
+
+class Token(SQLModel, table=True):
+    """A secret by which callers, agents or hosts that become agents are known; only its SHA-256 is here."""
+
+    __table_args__ = (
+        index("ix_token_organization", "organization_id", "kind", "id"),
+        index("ix_token_agent", "agent_id", where=TOKEN_HAS_AGENT),
+        index("ix_token_revision", "revision", unique=True),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int = Field(primary_key=True)
+    organization_id: int = Field(foreign_key="organization.id")
+    kind: str
+    """A `core.tokens.TokenKind`."""
+    name: str
+    role: str | None = None
+    """Of a caller's."""
+    agent_id: int | None = Field(default=None, foreign_key="agent.id")
+    """Of an agent's own: whose it is."""
+    enrollment_id: int | None = None
+    """Of an agent's own that an enrolment made: which one."""
+    digest: str = Field(unique=True)
+    previous_digest: str | None = Field(default=None, unique=True)
+    """The one before the last rotation, good until `previous_until`."""
+    previous_until: datetime | None = Field(default=None, sa_type=UTCDateTime)
+    projects: Any = Field(default=None, sa_type=JSON(none_as_null=True), nullable=True)
+    """Patterns that limit it, as a list."""
+    labels: Any = Field(default=None, sa_type=JSON(none_as_null=True), nullable=True)
+    """Of a caller's: what limits it. Of an enrolment's: what its agents get. As an object."""
+    uses_left: int | None = None
+    """Of an enrolment's: how many more agents it enrols."""
+    created_at: datetime = Field(sa_type=UTCDateTime)
+    expires_at: datetime | None = Field(default=None, sa_type=UTCDateTime)
+    last_used_at: datetime | None = Field(default=None, sa_type=UTCDateTime)
+    revoked_at: datetime | None = Field(default=None, sa_type=UTCDateTime)
+    revision: int
+    """Rises with each change of any token, so that processes read again only what has changed."""

@@ -39,6 +39,7 @@ class JobFacts:
     """What is read of a job to move it, in the order in which `answers` selects it."""
 
     id: str
+    organization_id: int
     status: str
     agent_id: int
     deployment_id: int | None

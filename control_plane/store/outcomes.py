@@ -21,7 +21,11 @@ _deployment = deployment_table.c
 _job = job_table.c
 _place = placement_table.c
 _ON_PLACE = (_deployment.agent_id == bindparam("agent"), _deployment.project_name == bindparam("project"))
-_AT_PLACE = (_place.agent_id == bindparam("agent"), _place.project_name == bindparam("project"))
+_AT_PLACE = (
+    _place.organization_id == bindparam("organization"),
+    _place.project_name == bindparam("project"),
+    _place.agent_id == bindparam("agent"),
+)
 
 
 def _from(target: DeploymentStatus) -> Any:
@@ -80,6 +84,7 @@ _RELEASE_NEVER_SENT = Bulk(
         *_AT_PLACE,
         ~exists(
             select(_job.id).where(
+                _job.organization_id == bindparam("organization"),
                 _job.project_name == bindparam("project"),
                 _job.agent_id == bindparam("agent"),
                 or_(_job.sent_at.is_not(None), JOB_IS_ACTIVE),
@@ -156,6 +161,7 @@ def _facts(answer: Answer, row: JobFacts) -> dict[str, Any]:
     return {
         "deployment": row.deployment_id,
         "agent": row.agent_id,
+        "organization": row.organization_id,
         "project": row.project_name,
         "to": ended.value,
         "log": (log := tail(answer.logs, LAST_LOGS_BYTES)),

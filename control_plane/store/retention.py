@@ -89,6 +89,7 @@ _DEPLOYMENT_IS_OVER: ColumnElement[bool] = and_(
     _deployment.updated_at < _BEFORE,
     ~exists(
         select(_place.project_name).where(
+            _place.organization_id == _deployment.organization_id,
             _place.project_name == _deployment.project_name,
             _place.agent_id == _deployment.agent_id,
             or_(_place.latest_deployment_id == _deployment.id, _place.current_deployment_id == _deployment.id),
@@ -111,7 +112,11 @@ _EVENT_IS_OLD: ColumnElement[bool] = and_(
     # Each start is compared with the one before it, however long that ran.
     or_(
         _event.kind.not_in([EventKind.CONTROL_PLANE_STARTED.value, EventKind.CONTROL_PLANE_STOPPED.value]),
-        exists(select(_later.id).where(_later.kind == _event.kind, _later.id > _event.id)),
+        exists(
+            select(_later.id).where(
+                _later.organization_id == _event.organization_id, _later.kind == _event.kind, _later.id > _event.id
+            )
+        ),
     ),
 )
 _AFTER: BindParameter[Any] = bindparam("after")

@@ -7,7 +7,7 @@ of work, which is why the models serve reads and these tables serve writes.
 from collections.abc import Sequence
 from typing import cast
 
-from sqlalchemy import ColumnElement, Table
+from sqlalchemy import ColumnElement, Table, TextClause
 from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.orm import defer
 from sqlalchemy.sql.base import ExecutableOption
@@ -15,32 +15,43 @@ from sqlalchemy.sql.base import ExecutableOption
 from control_plane.store import models
 
 
-def _table(model: type) -> Table:
+def table_of(model: type) -> Table:
+    """Return a model's table."""
     return cast("Table", model.__table__)  # type: ignore[attr-defined]
 
 
-agent_table = _table(models.Agent)
-compose_file_table = _table(models.ComposeFile)
-deployment_table = _table(models.Deployment)
-placement_table = _table(models.Placement)
-job_table = _table(models.Job)
-job_log_table = _table(models.JobLog)
-event_table = _table(models.Event)
-idempotency_table = _table(models.IdempotencyRecord)
+organization_table = table_of(models.Organization)
+agent_table = table_of(models.Agent)
+agent_label_table = table_of(models.AgentLabel)
+compose_file_table = table_of(models.ComposeFile)
+deployment_table = table_of(models.Deployment)
+placement_table = table_of(models.Placement)
+job_table = table_of(models.Job)
+job_log_table = table_of(models.JobLog)
+event_table = table_of(models.Event)
+idempotency_table = table_of(models.IdempotencyRecord)
+token_table = table_of(models.Token)
 
 
 def upsert(
-    table: Table, conflict: Sequence[str], change: Sequence[str], where: ColumnElement[bool] | None = None
+    table: Table,
+    conflict: Sequence[str],
+    change: Sequence[str],
+    where: ColumnElement[bool] | None = None,
+    among: TextClause | None = None,
 ) -> Insert:
     """Return INSERT … ON CONFLICT (`conflict`) DO UPDATE SET the columns of `change`; DO NOTHING without any.
 
-    `where`: only a row that it is true of is changed.
+    `where`: only a row that it is true of is changed. `among`: the condition of the partial index in question.
     """
     statement = insert(table)
     if not change:
         return statement.on_conflict_do_nothing(index_elements=list(conflict))
     return statement.on_conflict_do_update(
-        index_elements=list(conflict), set_={name: statement.excluded[name] for name in change}, where=where
+        index_elements=list(conflict),
+        index_where=among,
+        set_={name: statement.excluded[name] for name in change},
+        where=where,
     )
 
 

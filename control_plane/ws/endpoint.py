@@ -12,13 +12,13 @@ from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from control_plane.core.errors import ControlPlaneError, HostnameTakenError
-from control_plane.core.protocol import BadMessageError, CloseCode, decode_response
+from control_plane.core.errors import ControlPlaneError, HostnameBoundError, HostnameTakenError, UnauthorizedError
+from control_plane.core.protocol import HEADER_AGENT_TOKEN, BadMessageError, CloseCode, decode_response
 from control_plane.fleet.session import AgentSession
 from control_plane.operations import results
 from control_plane.operations.context import ControlPlane
 from control_plane.ws.close_codes import close_for
-from control_plane.ws.handshake import RefusedError, identify
+from control_plane.ws.handshake import Newcomer, RefusedError, identify
 from control_plane.ws.socket import AgentSocket, note_refusal, oversized_start
 
 REFUSAL_DELAY_SECONDS = 2.0
@@ -63,10 +63,10 @@ async def _admit(websocket: WebSocket, plane: ControlPlane) -> tuple[AgentSessio
     address = _address(websocket)
     if plane.closing:
         raise RefusedError(503, "draining", "This control plane is shutting down; connect again in a moment.")
-    identity = identify(
-        websocket.headers, address, websocket.app.state.agent_token, websocket.app.state.allowed_origins
-    )
-    if seconds := plane.cooldowns.left(identity.hostname):
+    state = websocket.app.state
+    newcomer = identify(websocket.headers, address, state.agent_token, plane.token_book, state.allowed_origins)
+    identity = newcomer.identity
+    if seconds := plane.cooldowns.left(identity.place):
         await asyncio.sleep(REFUSAL_DELAY_SECONDS)
         raise RefusedError(
             429,
@@ -76,11 +76,21 @@ async def _admit(websocket: WebSocket, plane: ControlPlane) -> tuple[AgentSessio
             seconds,
         )
     try:
-        return await plane.manager.connect(identity, AgentSocket(websocket), websocket.accept)
+        return await plane.manager.connect(identity, AgentSocket(websocket), partial(_accept, websocket, newcomer))
     except HostnameTakenError as taken:
         raise RefusedError(409, taken.code, taken.detail) from taken
+    except HostnameBoundError as bound:
+        raise RefusedError(403, bound.code, bound.detail) from bound
+    except UnauthorizedError as unauthorized:
+        raise RefusedError(401, unauthorized.code, unauthorized.detail) from unauthorized
     except ControlPlaneError as error:
         raise RefusedError(503, error.code, error.detail) from error
+
+
+async def _accept(websocket: WebSocket, newcomer: Newcomer) -> None:
+    """Accept, and give an agent that enrols its token: it is stored by now, and binds the hostname."""
+    given = newcomer.new_token
+    await websocket.accept(headers=[] if given is None else [(HEADER_AGENT_TOKEN.encode(), given.encode())])
 
 
 async def _refuse(websocket: WebSocket, refused: RefusedError) -> None:
@@ -115,7 +125,7 @@ async def _read(websocket: WebSocket, session: AgentSession, plane: ControlPlane
         except Exception as error:
             code, reason = close_for(error)
             if code is CloseCode.POLICY_VIOLATION:
-                plane.cooldowns.start(session.identity.hostname)
+                plane.cooldowns.start(session.identity.place)
             log.warning("agent_closed", agent_id=session.agent_id, code=code.value, reason=reason)
             await session.socket.close(code, reason)
             return code.value

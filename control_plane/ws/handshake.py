@@ -1,20 +1,33 @@
 """What an agent's upgrade request must bring, checked before the socket is accepted."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from starlette.datastructures import Headers
 
+from control_plane.core.access import DEFAULT_ORGANIZATION_ID
 from control_plane.core.protocol import (
     HEADER_ARCHITECTURE,
     HEADER_CAPABILITIES,
     HEADER_HOSTNAME,
     HEADER_INSTANCE,
     HEADER_VERSION,
+    Capability,
 )
 from control_plane.core.text import clean_header
-from control_plane.core.tokens import TokenChecker, bearer_token
+from control_plane.core.tokens import (
+    PREFIXES,
+    TokenChecker,
+    TokenKind,
+    bearer_token,
+    digest_of,
+    is_damaged,
+    make_token,
+)
 from control_plane.fleet.session import Identity
+from control_plane.operations.token_book import TokenBook
+from control_plane.store.enrollment import Enrollment
+from control_plane.store.tokens import KnownToken
 
 MAX_HOSTNAME = 253
 """The longest DNS name (RFC 1035, section 2.3.4)."""
@@ -32,13 +45,31 @@ class RefusedError(Exception):
     retry_after_seconds: int = 0
 
 
-def identify(headers: Headers, address: str, token: TokenChecker, allowed_origins: Collection[str]) -> Identity:
-    """Return who the agent says it is. Raises RefusedError: 401 wrong token, 403 a browser, 400 bad headers."""
-    presented = bearer_token(headers.get("authorization"))
-    if presented is None or not token.matches(presented):
-        raise RefusedError(
-            401, "unauthorized", "Send 'Authorization: Bearer <AGENT_SECRET_TOKEN>' with this control plane's token."
-        )
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """Who asks to be let in, and the token of its own that it is to be given, if it came with an enrolment's."""
+
+    identity: Identity
+    new_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Credential:
+    """What an agent's token says of it: its organisation, and its own hostname if it is bound to one."""
+
+    organization_id: int
+    token: KnownToken | None = None
+
+
+def identify(
+    headers: Headers, address: str, shared: TokenChecker | None, book: TokenBook, allowed_origins: Collection[str]
+) -> Newcomer:
+    """Return who the agent is by its token, and says that it is. `shared`: the agents' secret, None if that is off.
+
+    Raises RefusedError: 401 wrong token, 403 a browser, another's hostname or an agent that cannot enrol, 400 bad
+    headers.
+    """
+    credential = _check_token(headers, shared, book)
     origin = headers.get("origin")
     if origin is not None and origin not in allowed_origins:
         raise RefusedError(403, "origin_not_allowed", "Web pages may not connect as agents; see ALLOWED_ORIGINS.")
@@ -49,7 +80,17 @@ def identify(headers: Headers, address: str, token: TokenChecker, allowed_origin
             "invalid_hostname",
             f"Send the agent's hostname as {HEADER_HOSTNAME}, at most {MAX_HOSTNAME} characters.",
         )
-    return Identity(
+    token = credential.token
+    if token is not None and token.kind is TokenKind.AGENT and token.hostname != hostname:
+        raise RefusedError(
+            403,
+            "hostname_bound",
+            f"This token belongs to the agent '{token.hostname}': give this host a token of its own, or set its "
+            f"AGENT_HOSTNAME to {token.hostname}.",
+        )
+    identity = Identity(
+        organization_id=credential.organization_id,
+        token_id=token.id if token is not None and token.kind is TokenKind.AGENT else None,
         hostname=hostname,
         address=address,
         version=clean_header(headers.get(HEADER_VERSION, ""), MAX_HEADER),
@@ -57,3 +98,42 @@ def identify(headers: Headers, address: str, token: TokenChecker, allowed_origin
         instance=clean_header(headers.get(HEADER_INSTANCE, ""), MAX_HEADER),
         capabilities=frozenset(clean_header(headers.get(HEADER_CAPABILITIES, ""), MAX_CAPABILITIES).split()),
     )
+    if token is None or token.kind is not TokenKind.ENROLLMENT:
+        return Newcomer(identity)
+    return _enrolling(identity, token)
+
+
+def _check_token(headers: Headers, shared: TokenChecker | None, book: TokenBook) -> _Credential:
+    presented = bearer_token(headers.get("authorization"))
+    if presented is not None:
+        digest = digest_of(presented)
+        if shared is not None and shared.has_digest(digest):
+            return _Credential(DEFAULT_ORGANIZATION_ID)
+        token = book.find(digest, TokenKind.AGENT) or book.find(digest, TokenKind.ENROLLMENT)
+        if token is not None:
+            return _Credential(token.organization_id, token)
+    raise RefusedError(401, "unauthorized", _why_not_valid(presented, shared))
+
+
+def _why_not_valid(presented: str | None, shared: TokenChecker | None) -> str:
+    own = "one of its own from POST /agents/{id}/token, or an enrolment's from POST /agents/enroll"
+    if presented is not None and is_damaged(presented):
+        return "This agent's token is not whole: it was cut off or mistyped; give it exactly as it was shown."
+    if presented is not None and presented.startswith(PREFIXES[TokenKind.API]):
+        return f"This is an API token, which agents cannot use: give the agent {own}."
+    if shared is None:
+        return f"This agent's token is not valid, and the secret that agents share is switched off: give it {own}."
+    return f"Send 'Authorization: Bearer <AGENT_SECRET_TOKEN>' with this control plane's secret, or {own}."
+
+
+def _enrolling(identity: Identity, token: KnownToken) -> Newcomer:
+    if Capability.ENROLL.value not in identity.capabilities:
+        raise RefusedError(
+            403,
+            "cannot_enroll",
+            "This agent cannot keep a token that it is given: make one for it with POST /agents/{id}/token and set "
+            "that as its AGENT_SECRET_TOKEN.",
+        )
+    new_token = make_token(TokenKind.AGENT)
+    enrollment = Enrollment(token.id, digest_of(new_token).hex())
+    return Newcomer(replace(identity, enrollment=enrollment), new_token)

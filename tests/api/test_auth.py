@@ -1,15 +1,27 @@
 """Nothing behind the token is reached without it, and nothing is read of a request that has none."""
 
+from types import SimpleNamespace
+
 import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from control_plane.api.auth import protected_router
+from control_plane.api.auth import needs, protected_router
 from control_plane.api.edge import install_edge
-from control_plane.core.tokens import TokenChecker
+from control_plane.core.access import Role
+from control_plane.core.tokens import TokenChecker, TokenKind
 from tests.support.http import client_of
 
 TOKEN = "the-right-token"
+
+
+class _NoTokens:
+    def find(self, digest: bytes, kind: TokenKind) -> None:
+        return None
+
+
+NO_TOKENS = _NoTokens()
+"""The book of a control plane that knows no token but the one that it was started with."""
 
 
 class Body(BaseModel):
@@ -19,9 +31,10 @@ class Body(BaseModel):
 def make_app(tokens: TokenChecker | None) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None)
     app.state.api_tokens = tokens
+    app.state.control_plane = SimpleNamespace(token_book=NO_TOKENS)
     router = protected_router(tags=["things"])
 
-    @router.post("/things/{name}")
+    @router.post("/things/{name}", openapi_extra=needs(Role.DEPLOYER))
     async def make(name: str, body: Body) -> dict[str, str]:
         return {"made": f"{name}/{body.name}"}
 

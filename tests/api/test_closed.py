@@ -17,7 +17,13 @@ from tests.support.raw_socket import RawSocket, RefusalError
 
 OPEN = {"/", "/health", "/ready", "/docs", "/openapi.json", "/static"}
 """What this service is and how to use it; nothing of what it knows."""
-SAMPLE = {"name": "web", "agent_id": "1", "deployment_id": "1", "job_id": "01a209fb-c730-735a-bcc1-eea7d4ab715a"}
+SAMPLE = {
+    "name": "web",
+    "token_id": "1",
+    "agent_id": "1",
+    "deployment_id": "1",
+    "job_id": "01a209fb-c730-735a-bcc1-eea7d4ab715a",
+}
 BODY = {"project_name": "web", "compose_file": "services: {web: {image: nginx}}"}
 
 ELSEWHERE = f"?wait=0&token={API_TOKEN}&access_token={API_TOKEN}"
@@ -45,7 +51,7 @@ def doors(app: FastAPI) -> Iterator[tuple[str, str]]:
         assert isinstance(route, Route | APIRoute | Mount), f"{route} is of a kind that this walk does not know"
         if route.path not in OPEN:
             for method in sorted(getattr(route, "methods", None) or {"GET", "POST"}):
-                yield method, route.path
+                yield method, getattr(route, "path_format", route.path)
     for kind, path in app._shortcuts:  # type: ignore[attr-defined]
         yield ("POST" if kind == "http" else "WEBSOCKET"), path
 

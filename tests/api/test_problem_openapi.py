@@ -5,9 +5,10 @@ from typing import Any
 
 from jsonschema_rs import validator_for
 
-from control_plane.api.auth import protected_router
+from control_plane.api.auth import needs, protected_router
 from control_plane.api.problems import problem_responses
 from control_plane.core import errors
+from control_plane.core.access import Role
 from tests.support.problem_app import Deploy, make_app
 
 
@@ -16,7 +17,7 @@ def openapi_of_all_errors() -> dict[str, Any]:
     router = protected_router()
     kinds = [errors.AgentNotFoundError, errors.ProjectNotFoundError, errors.NoAgentsError]
 
-    @router.post("/protected/{name}", responses=problem_responses(*kinds))
+    @router.post("/protected/{name}", responses=problem_responses(*kinds), openapi_extra=needs(Role.DEPLOYER))
     async def protected(name: str, body: Deploy) -> None: ...
 
     app.include_router(router)

@@ -18,6 +18,7 @@ from control_plane.fleet.reconcile import MAX_SENDS
 from control_plane.loops import deadlines
 from control_plane.operations import commanding, deploying, jobs
 from tests.faults.memory_hosts import Hosts
+from tests.support.access import ROOT
 from tests.support.model import ModelJob
 from tests.support.store import BROKEN, new_id
 
@@ -72,7 +73,9 @@ class Machine(Hosts):
         agent_id = self.ids[host]
 
         async def deployed() -> str:
-            accepted = await deploying.deploy(self.plane, project, SOURCE, agent_id=agent_id, queue_when_offline=True)
+            accepted = await deploying.deploy(
+                self.plane, ROOT, project, SOURCE, agent_id=agent_id, queue_when_offline=True
+            )
             self.model.deployments[accepted.deployment_id] = ("pending", None)
             self.model.jobs[accepted.job_id] = ModelJob(
                 CommandType.DEPLOY_COMPOSE, (agent_id, project), accepted.deployment_id, due_at
@@ -88,9 +91,9 @@ class Machine(Hosts):
 
         async def asked() -> str:
             if stops:
-                job_id, _ = await commanding.stop(self.plane, project, agent_id=place[0])
+                job_id, _ = await commanding.stop(self.plane, ROOT, project, agent_id=place[0])
             else:
-                job_id = await commanding.ask_status(self.plane, project, agent_id=place[0])
+                job_id = await commanding.ask_status(self.plane, ROOT, project, agent_id=place[0])
             [deployment] = self.sql("SELECT deployment_id FROM job WHERE id = ?", job_id)
             self.model.jobs.setdefault(job_id, ModelJob(kind, place, deployment, due_at))
             return job_id
@@ -108,7 +111,7 @@ class Machine(Hosts):
         known = self.model.jobs.get(job)
         may = known is not None and not known.sends and known.status not in TERMINAL_JOB_STATUSES
         try:
-            self.run(jobs.cancel_job(self.plane, job))
+            self.run(jobs.cancel_job(self.plane, ROOT, job))
         except ControlPlaneError:
             assert not may
         else:

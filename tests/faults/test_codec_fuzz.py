@@ -27,6 +27,7 @@ from control_plane.operations import deploying, results
 from control_plane.operations.context import ControlPlane
 from control_plane.store import jobs
 from control_plane.store.models import Job
+from tests.support.access import REACH, ROOT
 from tests.support.app import make_app
 from tests.support.faults import chance
 from tests.support.fuzzer import Findings, Fuzzer
@@ -82,13 +83,13 @@ class Desk:
         """Deploy, have the agent say this of it, then the plain end; return the job as it is stored."""
         self.deploys += 1
         source = b"services: {web: {image: nginx}}\n"
-        accepted = await deploying.deploy(self.plane, f"p{self.deploys}", source, agent_id=self.session.agent_id)
+        accepted = await deploying.deploy(self.plane, ROOT, f"p{self.deploys}", source, agent_id=self.session.agent_id)
         assert self.socket.commands[-1]["id"] == accepted.job_id
         spoken = "".join(f', "{name}": {value}' for name, value in members)
         self.hear(f'{{"job_id": "{accepted.job_id}", "status": {status}{spoken}}}')
         self.hear(f'{{"job_id": "{accepted.job_id}", "status": "COMPLETED", "logs": "the plain end"}}')
         await self.plane.inboxes.drain()
-        return await self.plane.store.read(jobs.get_job, accepted.job_id)
+        return await self.plane.store.read(jobs.get_job, REACH, accepted.job_id)
 
     def hear(self, said: str) -> None:
         try:

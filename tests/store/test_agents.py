@@ -9,6 +9,7 @@ from control_plane.core.errors import AgentNotFoundError
 from control_plane.store import agents
 from control_plane.store.agents import Departure
 from control_plane.store.store import Store
+from tests.support.access import REACH
 from tests.support.store import NOW, add_agent, arrival, completed, deploy, new_id, record, sql
 
 LATER = NOW + timedelta(hours=1)
@@ -17,9 +18,9 @@ LATER = NOW + timedelta(hours=1)
 async def test_an_agent_that_returns_keeps_its_id_and_its_first_day(store: Store) -> None:
     first = await store.write(agents.arrive, arrival("alpha"))
     await store.write(agents.arrive, arrival("beta", connection="b"))
-    newer = agents.Arrival("alpha", "192.0.2.9", "2.0.0", "linux-arm64", "resend", "i2", "c2", LATER)
+    newer = agents.Arrival(1, "alpha", "192.0.2.9", "2.0.0", "linux-arm64", "resend", "i2", "c2", LATER)
     assert (await store.write(agents.arrive, newer)).agent_id == first.agent_id
-    agent = await store.read(agents.get_agent, first.agent_id)
+    agent = await store.read(agents.get_agent, REACH, first.agent_id)
     assert (agent.created_at, agent.last_seen, agent.status) == (NOW, LATER, "online")
     assert (agent.ip_address, agent.version, agent.architecture) == ("192.0.2.9", "2.0.0", "linux-arm64")
     assert (agent.capabilities, agent.instance, agent.connection_id) == ("resend", "i2", "c2")
@@ -39,10 +40,10 @@ async def test_the_late_end_of_a_replaced_connection_changes_nothing(store: Stor
     agent_id = await add_agent(store, connection="old")
     await add_agent(store, connection="new")
     await store.write(agents.depart, Departure(agent_id, "old", LATER))
-    agent = await store.read(agents.get_agent, agent_id)
+    agent = await store.read(agents.get_agent, REACH, agent_id)
     assert (agent.status, agent.connection_id, agent.last_seen) == ("online", "new", NOW)
     await store.write(agents.depart, Departure(agent_id, "new", LATER))
-    agent = await store.read(agents.get_agent, agent_id)
+    agent = await store.read(agents.get_agent, REACH, agent_id)
     assert (agent.status, agent.connection_id, agent.last_seen) == ("offline", "", LATER)
 
 
@@ -51,7 +52,7 @@ async def test_a_connection_that_ends_twice_touches_nothing_the_second_time(stor
     await store.write(agents.depart, Departure(agent_id, "c1", NOW))
     await add_agent(store, connection="c2")
     await store.write(agents.depart, Departure(agent_id, "c1", LATER))
-    assert (await store.read(agents.get_agent, agent_id)).status == "online"
+    assert (await store.read(agents.get_agent, REACH, agent_id)).status == "online"
 
 
 async def test_an_arriving_agent_is_told_whether_work_waits_for_it_or_is_in_flight(store: Store) -> None:
@@ -79,7 +80,7 @@ async def test_sightings_move_last_seen_of_those_named(store: Store) -> None:
         await add_agent(store, name, connection=new_id())
     await store.write(agents.see, {1: LATER})
     await store.write(agents.see, {})
-    seen = [(await store.read(agents.get_agent, agent_id)).last_seen for agent_id in (1, 2)]
+    seen = [(await store.read(agents.get_agent, REACH, agent_id)).last_seen for agent_id in (1, 2)]
     assert seen == [LATER, NOW]
 
 
@@ -87,13 +88,12 @@ async def test_pages_of_agents_are_complete_and_counted(store: Store) -> None:
     for number in range(5):
         await add_agent(store, f"h{number}", connection=f"c{number}")
     await store.write(agents.depart, Departure(3, "c2", LATER))
-    page, total = await store.read(agents.list_agents, status="online", after_id=1, limit=2)
+    page, total = await store.read(agents.list_agents, REACH, labels=(), status="online", after_id=1, limit=2)
     assert ([agent.id for agent in page], total) == ([2, 4], 4)
-    page, total = await store.read(agents.list_agents, status=None, after_id=4, limit=2)
+    page, total = await store.read(agents.list_agents, REACH, labels=(), status=None, after_id=4, limit=2)
     assert ([agent.id for agent in page], total) == ([5], 5)
 
 
 async def test_an_unknown_agent_is_an_error_that_says_where_to_look(store: Store) -> None:
-    assert await store.read(agents.find_agent, 7) is None
     with pytest.raises(AgentNotFoundError, match="GET /agents"):
-        await store.read(agents.get_agent, 7)
+        await store.read(agents.get_agent, REACH, 7)

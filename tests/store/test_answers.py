@@ -12,6 +12,7 @@ from control_plane.core.states import FailureReason, JobStatus
 from control_plane.store.answers import MAX_PIECES, Outcome
 from control_plane.store.jobs import add_jobs, get_job
 from control_plane.store.store import Store
+from tests.support.access import REACH
 from tests.support.store import (
     DEADLINE,
     NOW,
@@ -175,7 +176,7 @@ async def test_progress_is_readable_while_it_runs_and_merged_when_it_is_over(sto
     job, _ = await deploy(store)
     for text in ("pulling", "pulled\n", "starting"):
         await record(store, progress(job, text))
-    running = await store.read(get_job, job)
+    running = await store.read(get_job, REACH, job)
     assert (running.status, running.logs) == (JobStatus.IN_PROGRESS, "pulling\npulled\nstarting")
     await record(store, completed(job, logs="done"))
     assert sql(database, "SELECT logs FROM job") == ["pulling\npulled\nstarting\ndone"]
@@ -187,9 +188,9 @@ async def test_a_whole_log_replaces_what_was_streamed(store: Store, database: Pa
     job, _ = await deploy(store)
     answer = completed(job, logs="all\nof it") if end else progress(job, "all\nof it")
     await record(store, progress(job, "all"), progress(job, "of"), replace(answer, whole_log=True))
-    assert (await store.read(get_job, job)).logs == "all\nof it"
+    assert (await store.read(get_job, REACH, job)).logs == "all\nof it"
     await record(store, progress(job, "more"))
-    assert (await store.read(get_job, job)).logs == ("all\nof it" if end else "all\nof it\nmore")
+    assert (await store.read(get_job, REACH, job)).logs == ("all\nof it" if end else "all\nof it\nmore")
     assert sql(database, "SELECT status FROM job") == ["completed" if end else "in_progress"]
 
 
@@ -199,7 +200,7 @@ async def test_a_long_run_of_progress_is_kept_in_few_pieces_and_loses_nothing(st
     for line in lines:
         await record(store, progress(job, line))
         assert sql(database, "SELECT count(*) <= ? FROM job_log", MAX_PIECES) == [1]
-    assert (await store.read(get_job, job)).logs == "".join(lines)
+    assert (await store.read(get_job, REACH, job)).logs == "".join(lines)
     await record(store, completed(job))
     assert sql(database, "SELECT logs FROM job") == ["".join(lines)]
 
@@ -211,7 +212,7 @@ async def test_a_log_keeps_one_mebibyte_with_its_middle_cut_while_it_runs_and_af
     block = ("x" * 63 + "\n") * 8192
     for text in ("first line\n", *[block] * 5, "last line\n"):
         await record(store, progress(job, text))
-    _has_both_ends_in_one_mebibyte((await store.read(get_job, job)).logs)
+    _has_both_ends_in_one_mebibyte((await store.read(get_job, REACH, job)).logs)
     assert sql(database, "SELECT sum(length(text)) < ? FROM job_log", 3 * MAX_LOG_BYTES) == [1]
     await record(store, completed(job))
     _has_both_ends_in_one_mebibyte(sql(database, "SELECT logs FROM job")[0])
@@ -235,7 +236,7 @@ async def test_the_answer_to_a_question_stands_without_the_acknowledgement(store
         progress(question.job_id, "still"),
         completed(question.job_id, logs="NAME  STATE", data=[{"Name": "web"}]),
     )
-    job = await store.read(get_job, question.job_id)
+    job = await store.read(get_job, REACH, question.job_id)
     assert (job.status, job.logs, job.data) == (JobStatus.COMPLETED, "NAME  STATE", [{"Name": "web"}])
     assert sql(database, "SELECT status FROM deployment") == ["pending"]
 
@@ -244,5 +245,5 @@ async def test_text_that_no_terminal_would_like_is_stored_and_read_back(store: S
     job, _ = await deploy(store)
     odd = "NUL\x00 \u2028 \U0001f680 \ufffd"
     await record(store, completed(job, logs=odd, error=odd, data={"k": [odd, 2**80, 1e308, None]}, at=NOW))
-    stored = await store.read(get_job, job)
+    stored = await store.read(get_job, REACH, job)
     assert (stored.logs, stored.error, stored.data) == (odd, odd, {"k": [odd, 2**80, 1e308, None]})

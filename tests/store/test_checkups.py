@@ -10,6 +10,7 @@ from control_plane.store import agents
 from control_plane.store.agents import Departure
 from control_plane.store.checkups import CheckAnswer, Checkup, Standing, note_checkup
 from control_plane.store.store import Store
+from tests.support.access import REACH
 from tests.support.store import NOW, add_agent, arrival, sql
 
 TOLD = {"latency_seconds": 0.01, "version": "1.0.0", "disk_free_bytes": 2**63 - 1}
@@ -24,7 +25,7 @@ def standings(*who: tuple[int, str], missed: int, status: AgentStatus) -> Checku
 
 
 async def row(store: Store, agent_id: int) -> tuple[Any, ...]:
-    agent = await store.read(agents.get_agent, agent_id)
+    agent = await store.read(agents.get_agent, REACH, agent_id)
     return agent.status, agent.missed_checks, agent.health, agent.health_at
 
 
@@ -45,7 +46,7 @@ async def test_one_change_keeps_what_many_have_told_and_missed(three: Store) -> 
         ("online", 0, TOLD, NOW),
         ("unresponsive", 3, None, None),
     ]
-    listed, total = await three.read(agents.list_agents, status="unresponsive", after_id=0, limit=10)
+    listed, total = await three.read(agents.list_agents, REACH, labels=(), status="unresponsive", after_id=0, limit=10)
     assert ([agent.id for agent in listed], total) == ([3], 1)
 
 

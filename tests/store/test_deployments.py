@@ -15,6 +15,7 @@ from control_plane.store.deployments import (
     list_deployments,
 )
 from control_plane.store.store import Store
+from tests.support.access import REACH
 from tests.support.store import NOW, add_agent, completed, deploy, failed, new_deployment, record, sql, stop
 
 EVERYTHING = ("deployment", "placement", "job", "compose_file")
@@ -53,8 +54,8 @@ async def test_an_accepted_deploy_is_stored_with_all_that_belongs_to_it(store: S
     assert sql(
         database, "SELECT folded_name, released, latest_deployment_id, current_deployment_id FROM placement"
     ) == [("web", 0, deployment_id, None)]
-    assert await store.read(get_compose_source, deployment_id) == new.compose_source
-    assert (await store.read(get_deployment, deployment_id)).created_at == NOW
+    assert await store.read(get_compose_source, REACH, deployment_id) == new.compose_source
+    assert (await store.read(get_deployment, REACH, deployment_id)).created_at == NOW
 
 
 @pytest.mark.parametrize("part", EVERYTHING)
@@ -153,7 +154,9 @@ async def test_pages_are_complete_and_without_repeats_while_deployments_are_adde
     seen: list[int] = []
     before: int | None = None
     while True:
-        page = await store.read(list_deployments, project_name=None, agent_id=1, status=None, before_id=before, limit=3)
+        page = await store.read(
+            list_deployments, REACH, project_name=None, agent_id=1, status=None, before_id=before, limit=3
+        )
         if not page:
             break
         seen += [deployment.id for deployment in page]
@@ -165,4 +168,4 @@ async def test_pages_are_complete_and_without_repeats_while_deployments_are_adde
 async def test_an_unknown_deployment_is_an_error_that_says_where_to_look(store: Store) -> None:
     for query in (get_deployment, get_compose_source):
         with pytest.raises(DeploymentNotFoundError, match="GET /deployments"):
-            await store.read(query, 7)
+            await store.read(query, REACH, 7)

@@ -10,6 +10,7 @@ from sqlmodel import Session
 from control_plane.core.events import EventKind
 from control_plane.store import events
 from control_plane.store.events import WantedEvents
+from tests.support.access import REACH
 from tests.support.history import ANYWHERE, FAILURE, PAGE, Probe, assert_flat, assert_indexed
 from tests.support.store import NOW
 
@@ -23,7 +24,7 @@ PERIODS: list[dict[str, Any]] = [
 
 
 def page_of_events(**wanted: Any) -> Callable[[Session], Sequence[Any]]:
-    return lambda db: events.list_events(db, WantedEvents(limit=PAGE, **wanted))
+    return lambda db: events.list_events(db, WantedEvents(REACH, limit=PAGE, **wanted))
 
 
 @pytest.mark.parametrize("period", PERIODS, ids=["ever", "since", "until", "between", "before an id"])

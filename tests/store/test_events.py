@@ -15,6 +15,7 @@ from control_plane.store.deployments import accept_deployments
 from control_plane.store.events import NewEvent, WantedEvents, list_events, record_events
 from control_plane.store.jobs import add_jobs
 from control_plane.store.store import Store
+from tests.support.access import REACH
 from tests.support.store import (
     NOW,
     add_agent,
@@ -98,13 +99,13 @@ async def test_a_long_error_is_cut_in_the_message_and_whole_in_the_job(store: St
 
 async def test_a_period_begins_with_its_first_moment_and_ends_before_its_last(store: Store, database: Path) -> None:
     for number in range(9):
-        await store.write(record_events, NewEvent(EventKind.CONTROL_PLANE_STARTED, str(number)))
+        await store.write(record_events, NewEvent(EventKind.CONTROL_PLANE_STARTED, 1, str(number)))
     sql(database, "DELETE FROM event WHERE id IN (1, 4, 5)")
     at = [datetime.fromisoformat(text) for text in sql(database, "SELECT at FROM event ORDER BY id")]
     assert at == sorted(at)
 
     async def found(**wanted: datetime) -> list[str]:
-        rows = await store.read(list_events, WantedEvents(limit=100, **wanted))  # type: ignore[arg-type]
+        rows = await store.read(list_events, WantedEvents(REACH, limit=100, **wanted))  # type: ignore[arg-type]
         return [row.message for row in rows]
 
     assert await found(since=at[1], until=at[4]) == ["6", "5", "2"]
@@ -115,8 +116,8 @@ async def test_a_period_begins_with_its_first_moment_and_ends_before_its_last(st
 
 async def test_an_empty_history_has_an_empty_page_for_every_filter(store: Store) -> None:
     for wanted in (
-        WantedEvents(limit=1, since=NOW, until=NOW),
-        WantedEvents(limit=1, agent_id=1),
-        WantedEvents(limit=1, project_name="web", agent_id=1, kind=EventKind.DEPLOY_ACCEPTED, before_id=9),
+        WantedEvents(REACH, limit=1, since=NOW, until=NOW),
+        WantedEvents(REACH, limit=1, agent_id=1),
+        WantedEvents(REACH, limit=1, project_name="web", agent_id=1, kind=EventKind.DEPLOY_ACCEPTED, before_id=9),
     ):
         assert await store.read(list_events, wanted) == []

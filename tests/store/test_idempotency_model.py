@@ -85,7 +85,7 @@ class Keys(RuleBasedStateMachine):
 
     async def _send(self, sent: Sequence[Sent]) -> list[tuple[str, Any]]:
         async def one(key: str, body: str) -> tuple[str, Any]:
-            request = KeyedRequest(key, body)
+            request = KeyedRequest(1, key, body)
             new: Any = new_job(CommandType.STOP_COMPOSE, at=self.at, max_queued=MOST_QUEUED, request=request)
             change: Any = add_jobs
             if body.startswith("deploy"):
@@ -117,7 +117,7 @@ class Keys(RuleBasedStateMachine):
         body = f"cancel {queued[0]}"
         expected = self.model.expected(key, body, self.at)
         answer = Answer(queued[0], None, JobStatus.FAILED, self.at, reason=FailureReason.CANCELED, only_unsent=True)
-        item = KeyedAnswer(answer, KeyedRequest(key, body))
+        item = KeyedAnswer(answer, KeyedRequest(1, key, body))
         try:
             recorded: Any = self.run(self.store.write(record_keyed_answers, item))
         except IdempotencyKeyReusedError:
@@ -142,8 +142,8 @@ class Keys(RuleBasedStateMachine):
     @invariant()
     def a_look_before_tells_what_the_commit_would(self) -> None:
         for key, (body, job, at) in self.model.records.items():
-            request = KeyedRequest(key, body)
-            found: Any = self.run(self.store.read(judge_requests, [request], self.at)).get(key)
+            request = KeyedRequest(1, key, body)
+            found: Any = self.run(self.store.read(judge_requests, [request], self.at)).get((1, key))
             assert (found.job_id if found else None) == (job if at > self.at - DAY else None)
 
     @invariant()

@@ -28,6 +28,7 @@ from control_plane.store.jobs import (
 )
 from control_plane.store.moves import NotMovedError
 from control_plane.store.store import Store
+from tests.support.access import REACH
 from tests.support.store import (
     DEADLINE,
     NOW,
@@ -188,7 +189,7 @@ async def test_pages_are_complete_and_without_repeats_while_jobs_are_added(store
     before: str | None = None
     while True:
         page = await store.read(
-            list_jobs, project_name=None, agent_id=None, status=JobStatus.QUEUED, before_id=before, limit=3
+            list_jobs, REACH, project_name=None, agent_id=None, status=JobStatus.QUEUED, before_id=before, limit=3
         )
         if not page:
             break
@@ -206,7 +207,7 @@ async def test_every_combination_of_filters_lists_exactly_what_it_says(store: St
             await record(store, end(job, agent_id=agent))
     for project, agent, status in product((None, "web", "no"), (None, 1, 9), (None, *JobStatus)):
         page = await store.read(
-            list_jobs, project_name=project, agent_id=agent, status=status, before_id=None, limit=99
+            list_jobs, REACH, project_name=project, agent_id=agent, status=status, before_id=None, limit=99
         )
         expected = sql(
             database,
@@ -219,4 +220,4 @@ async def test_every_combination_of_filters_lists_exactly_what_it_says(store: St
 
 async def test_an_unknown_job_is_an_error_that_says_where_to_look(store: Store) -> None:
     with pytest.raises(JobNotFoundError, match="GET /jobs"):
-        await store.read(get_job, "nope")
+        await store.read(get_job, REACH, "nope")

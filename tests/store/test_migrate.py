@@ -53,7 +53,7 @@ def test_ids_of_agents_and_deployments_are_never_given_twice(database: Path) -> 
     made = dict(
         sql(database, "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'")
     )
-    assert set(made) == {"agent", "deployment", "event"}
+    assert set(made) == {"agent", "deployment", "event", "token"}
 
 
 def test_the_files_are_for_their_owner_alone(database: Path) -> None:

@@ -10,6 +10,7 @@ from sqlmodel import Session
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import DeploymentStatus, JobStatus
 from control_plane.store import agents, deployments, jobs, placements
+from tests.support.access import REACH
 from tests.support.history import AGENTS, ANYWHERE, LARGE, PAGE, Probe, assert_flat, assert_indexed
 from tests.support.store import NOW, arrival, new_deployment, new_job
 
@@ -19,7 +20,9 @@ DEPLOYMENT_FILTERS = list(product(ANYWHERE, [None, *DeploymentStatus]))
 
 def page_of_jobs(place: tuple[str | None, int | None], status: JobStatus | None) -> Callable[[Session], object]:
     project, agent = place
-    return lambda db: jobs.list_jobs(db, project_name=project, agent_id=agent, status=status, before_id="z", limit=PAGE)
+    return lambda db: jobs.list_jobs(
+        db, REACH, project_name=project, agent_id=agent, status=status, before_id="z", limit=PAGE
+    )
 
 
 def page_of_deployments(
@@ -27,7 +30,7 @@ def page_of_deployments(
 ) -> Callable[[Session], object]:
     project, agent = place
     return lambda db: deployments.list_deployments(
-        db, project_name=project, agent_id=agent, status=status, before_id=LARGE + 1, limit=PAGE
+        db, REACH, project_name=project, agent_id=agent, status=status, before_id=LARGE + 1, limit=PAGE
     )
 
 
@@ -62,7 +65,7 @@ def test_a_page_of_jobs_is_flat_even_when_no_job_is_like_that(small: Probe, larg
         lambda db: jobs.list_agent_jobs(db, 3),
         lambda db: jobs.list_overdue_jobs(db, NOW, PAGE),
         jobs.count_queued,
-        lambda db: jobs.get_job(db, f"{7:036}"),
+        lambda db: jobs.get_job(db, REACH, f"{7:036}"),
         lambda db: jobs.get_compose_of_job(db, f"{7:036}"),
     ],
     ids=["the agent's active jobs", "overdue jobs", "how many wait", "one job", "its Compose file"],
@@ -77,9 +80,9 @@ def test_what_the_dispatcher_and_the_clock_read_is_flat(
 @pytest.mark.parametrize(
     "query",
     [
-        lambda db: placements.find_places(db, "p3"),
-        lambda db: placements.list_projects(db, after="p3", limit=5),
-        lambda db: placements.find_places_or_agents(db, "nowhere", 64),
+        lambda db: placements.find_places(db, REACH, "p3"),
+        lambda db: placements.list_projects(db, REACH, after="p3", limit=5),
+        lambda db: placements.find_places_or_agents(db, REACH, "nowhere", 64),
     ],
     ids=["places of a project", "projects", "the least loaded agent"],
 )

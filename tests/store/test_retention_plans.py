@@ -38,7 +38,7 @@ def _grown(small: Probe, large: Probe) -> None:
             sql(probe.path, "UPDATE job SET finished_at = ? WHERE status IN ('completed', 'failed')", old)
             status = "UPDATE job SET command_type = 'STATUS', deployment_id = NULL"
             sql(probe.path, status + " WHERE status = 'completed' AND rowid % 2")
-            sql(probe.path, "INSERT INTO idempotency_record SELECT id, '', id, NULL, ? FROM job", old)
+            sql(probe.path, "INSERT INTO idempotency_record SELECT id, '', id, NULL, ?, 1 FROM job", old)
 
 
 def first_page(listing: Listing) -> Callable[[Session], Page]:

@@ -101,19 +101,24 @@ def fill(path: Path, history: int) -> None:
     """Write agents, deployments and one deploy's job for each; most are over, one in nine failed."""
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA synchronous=OFF")
-    agent = "INSERT INTO agent VALUES (?, 'h' || ?, '', 'online', ?, '', '', ?, '', '', '', NULL, NULL, 0)"
+    agent = (
+        "INSERT INTO agent (id, hostname, ip_address, status, last_seen, version, architecture, created_at,"
+        " capabilities, instance, connection_id) VALUES (?, 'h' || ?, '', 'online', ?, '', '', ?, '', '', '')"
+    )
     connection.executemany(agent, [(n, n, str(NOW), str(NOW)) for n in range(1, AGENTS + 1)])
     connection.execute("INSERT INTO compose_file VALUES ('f', x'00', ?)", (str(NOW),))
     rows = [(n, f"p{n % PROJECTS}", n % AGENTS + 1, n > history - ACTIVE, n % 9 == 0) for n in range(1, history + 1)]
     connection.executemany(
-        "INSERT INTO deployment VALUES (?, ?, ?, ?, 'f', ?, ?, '', NULL)",
+        "INSERT INTO deployment (id, project_name, agent_id, status, compose_file_hash, created_at, updated_at,"
+        " last_logs) VALUES (?, ?, ?, ?, 'f', ?, ?, '')",
         [
             (n, project, place, "pending" if active else _ended(n, failed=failed), str(NOW), str(NOW))
             for n, project, place, active, failed in rows
         ],
     )
     connection.executemany(
-        "INSERT INTO placement VALUES (?, ?, ?, 0, 1, NULL, ?)",
+        "INSERT INTO placement (project_name, agent_id, folded_name, released, latest_deployment_id, updated_at)"
+        " VALUES (?, ?, ?, 0, 1, ?)",
         {(project, place): (project, place, project, str(NOW)) for _, project, place, _, _ in rows}.values(),
     )
     connection.executemany(

@@ -46,7 +46,7 @@ class MemorySocket:
 
 
 def identity(hostname: str = "host-1", *, instance: str = "", capabilities: str = "") -> Identity:
-    return Identity(hostname, "192.0.2.1", "1.0.0", "linux-amd64", instance, frozenset(capabilities.split()))
+    return Identity(1, hostname, "192.0.2.1", "1.0.0", "linux-amd64", instance, frozenset(capabilities.split()))
 
 
 def session_of(socket: MemorySocket, agent_id: int, **who: str) -> AgentSession:

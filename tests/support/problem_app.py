@@ -6,10 +6,11 @@ import httpx
 from fastapi import FastAPI, Query
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from control_plane.api.auth import protected_router
+from control_plane.api.auth import needs, protected_router
 from control_plane.api.edge import install_edge
 from control_plane.api.problems import Problem, problem_responses
 from control_plane.core import errors
+from control_plane.core.access import Role
 from tests.support.http import client_of
 
 SECRET = "s3cret-canary"
@@ -36,7 +37,7 @@ def make_app(error: Exception | None = None) -> FastAPI:
     app.state.api_tokens = None
     router = protected_router()
 
-    @router.post("/deploy", responses=problem_responses(errors.NoAgentsError))
+    @router.post("/deploy", responses=problem_responses(errors.NoAgentsError), openapi_extra=needs(Role.DEPLOYER))
     async def deploy(body: Deploy) -> dict[str, str]:
         return {"project": body.project_name}
 

@@ -82,7 +82,7 @@ def new_id() -> str:
 
 
 def arrival(hostname: str = "alpha", *, connection: str = "c1", at: datetime = NOW) -> agents.Arrival:
-    return agents.Arrival(hostname, "192.0.2.1", "1.0.0", "linux-amd64", "", "", connection, at)
+    return agents.Arrival(1, hostname, "192.0.2.1", "1.0.0", "linux-amd64", "", "", connection, at)
 
 
 async def add_agent(store: Store, hostname: str = "alpha", *, connection: str = "c1") -> int:
@@ -92,6 +92,7 @@ async def add_agent(store: Store, hostname: str = "alpha", *, connection: str = 
 def new_deployment(project: str = "web", agent_id: int = 1, **changes: Any) -> NewDeployment:
     new = NewDeployment(
         job_id=new_id(),
+        organization_id=1,
         project_name=project,
         folded_name=folded_name(project),
         agent_id=agent_id,
@@ -106,7 +107,7 @@ def new_deployment(project: str = "web", agent_id: int = 1, **changes: Any) -> N
 
 
 def new_job(kind: CommandType, project: str | None = "web", agent_id: int = 1, **changes: Any) -> NewJob:
-    return replace(NewJob(new_id(), agent_id, project, None, kind, 60, DEADLINE, NOW, None), **changes)
+    return replace(NewJob(new_id(), 1, agent_id, project, None, kind, 60, DEADLINE, NOW, None), **changes)
 
 
 async def deploy(store: Store, project: str = "web", agent_id: int = 1, *, send: bool = True) -> tuple[str, int]:

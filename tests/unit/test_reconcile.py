@@ -66,6 +66,6 @@ def test_an_active_job_of_an_agent_that_connects(
         sent_instance="" if progress == NEVER else sent_to,
     )
     capabilities = frozenset({Capability.RESEND.value} if resend else ())
-    identity = Identity("alpha", "192.0.2.1", "1.0.0", "linux-amd64", connects, capabilities)
+    identity = Identity(1, "alpha", "192.0.2.1", "1.0.0", "linux-amd64", connects, capabilities)
     # Judging looks at who the agent is and never at its socket.
     assert judge(job, AgentSession(1, "c", identity, cast("Any", None))) is expected

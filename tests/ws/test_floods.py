@@ -72,7 +72,7 @@ async def test_a_flood_is_closed_with_1008_and_others_do_not_notice(
     assert (good.connections, good.closes) == (1, [])
     await fleet.offline("flooder")
     monkeypatch.setattr(cooldown, "COOLDOWN_SECONDS", 0)
-    fleet.plane.cooldowns.start("flooder")
+    fleet.plane.cooldowns.start((1, "flooder"))
     again = await fleet.raw("flooder")
     again.say(job, "COMPLETED", "after all")
     assert (await fleet.over(job))["status"] == "completed"

@@ -7,6 +7,7 @@ import pytest
 
 from control_plane.operations.deploying import deploy
 from control_plane.store.deployments import accept_deployments
+from tests.support.access import ROOT
 from tests.support.app import WEB
 from tests.ws.fleet import Fleet
 
@@ -29,7 +30,7 @@ async def give_up_a_deploy(fleet: Fleet, when: str) -> str:
         raise AssertionError("was not canceled")
 
     fleet.plane.store.write = write  # type: ignore[method-assign]
-    deploying = asyncio.create_task(deploy(fleet.plane, "web", WEB.encode(), agent_id=1))
+    deploying = asyncio.create_task(deploy(fleet.plane, ROOT, "web", WEB.encode(), agent_id=1))
     with pytest.raises(asyncio.CancelledError):
         await deploying
     fleet.plane.store.write = real_write  # type: ignore[method-assign]

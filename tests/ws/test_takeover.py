@@ -125,7 +125,7 @@ async def test_a_newcomer_that_gives_up_while_the_incumbent_is_asked_leaves_noth
     frozen = await fleet.joined("web-1", reconnect=False)
     frozen.freeze()
     dialing = asyncio.create_task(RawSocket.open(fleet.ws_url, AGENT_TOKEN, "web-1"))
-    await fleet.until(lambda: "web-1" in fleet.plane.manager._doors)
+    await fleet.until(lambda: (1, "web-1") in fleet.plane.manager._doors)
     dialing.cancel()
     await fleet.offline("web-1")
     again = await fleet.joined("web-1")
