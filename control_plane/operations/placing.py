@@ -81,7 +81,7 @@ async def _check_name(plane: ControlPlane, actor: Actor, place: Placement) -> No
         return
     find = placements.find_name_holder
     holder = await plane.store.read(find, actor.reach, place.agent_id, place.folded_name)
-    if holder is not None:
+    if holder not in {None, place.project_name}:  # the project itself: deployed again since its place was read
         raise NameCollisionError(
             f"'{place.project_name}' is stopped, and its containers' name on agent {place.agent_id} now belongs to "
             f"'{holder}': use that name, or deploy '{place.project_name}' again elsewhere."
