@@ -9,8 +9,10 @@ import asyncio
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -66,11 +68,15 @@ class Writer:
         self.must_checkpoint = False
         """Set, in any thread, to have a checkpoint follow the next commit."""
         self._on_commit = on_commit
-        self._batches: queue.SimpleQueue[list[_Waiting]] = queue.SimpleQueue()
-        """To the thread; an empty batch ends it."""
-        self._waiting: list[_Waiting] = []
-        self._committing = 0
-        self._gathering = False
+        self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        """To the thread: True to commit what waits, False to end."""
+        self._waiting: deque[_Waiting] = deque()
+        """Filled on the event loop, taken from in the thread only."""
+        self._unsettled = 0
+        self._untold: Callable[[], object] | None = None
+        """Tells the event loop of the batch before, which is committed."""
+        self._busy = False
+        """From the first change that waits until the thread has nothing left to do."""
         self._closed = False
         self._idle = asyncio.Event()
         self._loop = loop
@@ -91,32 +97,33 @@ class Writer:
             raise disk_full()
         future: asyncio.Future[Result] = self._loop.create_future()
         self._waiting.append(_Waiting(change, item, future))
+        self._unsettled += 1
         self._gather()
         return await future
 
     @property
     def waiting_count(self) -> int:
         """How many changes wait for a commit or are in one."""
-        return len(self._waiting) + self._committing
+        return self._unsettled
 
     async def close(self) -> None:
         """Commit what waits, then end the thread and close the connection."""
         self._closed = True
-        while self._waiting or self._committing:
+        while self._unsettled:
             self._idle.clear()
             await self._idle.wait()
-        self._batches.put([])
+        self._calls.put(False)
         await asyncio.to_thread(self._thread.join)
         self._engine.dispose()
 
     def _gather(self) -> None:
         """Begin to gather a batch, unless one is gathered or committed now."""
-        if not self._gathering and not self._committing:
-            self._gathering = True
+        if not self._busy:
+            self._busy = True
             self._loop.call_soon(self._hand_over, 0, self._loop.time() + GATHER_SECONDS)
 
     def _hand_over(self, before: int, latest: float) -> None:
-        """Give the thread what waits, as soon as a turn of the event loop has brought nothing more.
+        """Have the thread commit what waits, as soon as a turn of the event loop has brought nothing more.
 
         Handed over one by one, changes would be committed in small batches, by a thread that fights the event
         loop for Python's lock while that still takes requests in: a third more CPU a deploy.
@@ -124,21 +131,45 @@ class Writer:
         waiting = len(self._waiting)
         if before < waiting < MAX_BATCH and self._loop.time() < latest:
             self._loop.call_soon(self._hand_over, waiting, latest)
-            return
-        batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-        self._gathering = False
-        self._committing = len(batch)
-        self._batches.put(batch)
+        else:
+            self._calls.put(True)
 
     def _run(self) -> None:
         with self._connection:
-            while batch := self._batches.get():
-                began = time.perf_counter()
-                outcomes = self._commit(batch)
-                seconds = time.perf_counter() - began
-                self._loop.call_soon_threadsafe(self._settle, batch, outcomes, seconds)
-                if self.must_checkpoint:
-                    self._checkpoint()
+            while self._calls.get():
+                batch = self._take(MAX_BATCH)
+                while batch:
+                    batch = self._commit_and_go_on(batch)
+
+    def _take(self, most: int) -> list[_Waiting]:
+        return [self._waiting.popleft() for _ in range(min(len(self._waiting), most))]
+
+    def _commit_and_go_on(self, batch: list[_Waiting]) -> list[_Waiting]:
+        """Commit a batch and return the next, if one is there already; then the event loop is told of both later.
+
+        It is told of the first once the statements of the second have run: the two would fight for Python's lock, and
+        what follows, the disk's part of the commit, needs no Python. Both halves of a deploy's work then go on at once.
+        """
+        began = time.perf_counter()
+        outcomes = self._commit(batch)
+        seconds = time.perf_counter() - began
+        if isinstance(outcomes[-1], StoreUnavailableError):
+            # The database was asked for as long as a caller may wait: the next in line would wait that long again.
+            batch += self._take(MAX_WAITING)
+            outcomes += [StoreUnavailableError(outcomes[-1].detail) for _ in batch[len(outcomes) :]]
+        following = self._take(MAX_BATCH) if 2 * len(self._waiting) >= len(batch) else []
+        tell = partial(self._settle, batch, outcomes, seconds, goes_on=bool(following))
+        self._untold = partial(self._loop.call_soon_threadsafe, tell)
+        if not following or self.must_checkpoint:
+            self._tell()
+        if self.must_checkpoint:
+            self._checkpoint()
+        return following
+
+    def _tell(self) -> None:
+        tell, self._untold = self._untold, None
+        if tell is not None:
+            tell()
 
     def _checkpoint(self) -> None:
         """Copy the WAL into the database in order to hear of errors: SQLite keeps those of its own checkpoints quiet.
@@ -163,6 +194,7 @@ class Writer:
             return self._commit_together(batch)
         except Exception as error:
             cause = error
+            self._tell()  # what comes now may take long
         told = translate_error(cause)
         if isinstance(told, StorageBrokenError):
             self._on_broken(told)
@@ -202,19 +234,18 @@ class Writer:
                 results = change(self._connection, [batch[position].item for position in positions])
                 for position, result in zip(positions, results, strict=True):
                     outcomes[position] = result
+            self._tell()
         return outcomes
 
-    def _settle(self, batch: list[_Waiting], outcomes: list[Any], seconds: float) -> None:
+    def _settle(self, batch: list[_Waiting], outcomes: list[Any], seconds: float, *, goes_on: bool) -> None:
+        """Give each of a batch its outcome; `goes_on`: the thread has already begun with what waited."""
         if self._on_commit is not None:
             self._on_commit(len(batch), seconds)
-        self._committing = 0
-        if isinstance(outcomes[-1], StoreUnavailableError):
-            # The database was asked for as long as a caller may wait: the next in line would wait that long again.
-            batch, self._waiting = batch + self._waiting, []
-            outcomes += [StoreUnavailableError(outcomes[-1].detail) for _ in batch[len(outcomes) :]]
+        self._unsettled -= len(batch)
+        self._busy = goes_on
         if self._waiting:
             self._gather()
-        else:
+        elif not self._unsettled:
             self._idle.set()
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if waiting.future.done():

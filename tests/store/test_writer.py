@@ -4,7 +4,6 @@ import asyncio
 import os
 import sqlite3
 import subprocess
-import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
@@ -19,29 +18,9 @@ from control_plane.store.database import StorageBrokenError, open_engine, transl
 from control_plane.store.disk import Disk
 from control_plane.store.writer import MAX_BATCH, Writer
 from tests.support.store import sql
+from tests.support.writing import Batches, hold, hold_behind
 
 ALL = "SELECT item FROM note ORDER BY rowid"
-
-
-class Batches:
-    """A change that stores notes, and remembers how many it was given at once. Those in `bad` fail."""
-
-    def __init__(self, *bad: str) -> None:
-        self.sizes: list[int] = []
-        self.bad = bad
-        self.gate = threading.Event()
-        self.gate.set()
-        self.entered = threading.Event()
-
-    def __call__(self, db: Connection, items: Sequence[str]) -> list[str | Exception]:
-        self.entered.set()
-        assert self.gate.wait(30)
-        self.sizes.append(len(items))
-        for item in items:
-            if item in self.bad:
-                raise ValueError(item)
-            db.execute(text("INSERT INTO note (item) VALUES (:item)"), {"item": item})
-        return [item.upper() for item in items]
 
 
 @pytest.fixture
@@ -69,20 +48,11 @@ def _open(path: Path) -> Writer:
     return Writer(f"sqlite:///{path}", broken, asyncio.get_running_loop(), Disk(path))
 
 
-async def _hold(writer: Writer, change: Batches) -> asyncio.Task[str]:
-    """Start a write that keeps the writer busy until `change.gate` is set."""
-    change.gate.clear()
-    change.entered.clear()
-    task = asyncio.create_task(writer.write(change, "first"))
-    await asyncio.to_thread(change.entered.wait, 30)
-    return task
-
-
 async def test_everything_that_waits_goes_into_one_commit_in_the_order_of_its_coming(
     writer: Writer, path: Path
 ) -> None:
     change = Batches()
-    first = await _hold(writer, change)
+    first = await hold(writer, change)
     names = [f"n{number:03}" for number in range(200)]
     waiting = [asyncio.create_task(writer.write(change, name)) for name in names]
     await asyncio.sleep(0)
@@ -94,12 +64,35 @@ async def test_everything_that_waits_goes_into_one_commit_in_the_order_of_its_co
 
 async def test_a_commit_takes_no_more_than_its_bound(writer: Writer) -> None:
     change = Batches()
-    first = await _hold(writer, change)
+    first = await hold(writer, change)
     waiting = [asyncio.create_task(writer.write(change, str(number))) for number in range(MAX_BATCH + 1)]
     await asyncio.sleep(0)
     change.gate.set()
     await asyncio.gather(first, *waiting)
     assert change.sizes == [1, MAX_BATCH, 1]
+
+
+async def test_what_comes_during_a_commit_follows_it_at_once_and_callers_of_the_first_are_told_meanwhile(
+    writer: Writer,
+) -> None:
+    change, following = Batches(), Batches()
+    first = await hold(writer, change)
+    second = await hold_behind(writer, change, following)
+    assert not first.done(), "told before the statements of the next batch, for which the thread needs Python's lock"
+    following.gate.set()
+    assert (await first, await second) == ("FIRST", "SECOND")
+    assert change.sizes == following.sizes == [1]
+
+
+async def test_what_is_committed_is_told_although_the_batch_behind_it_fails(writer: Writer, path: Path) -> None:
+    change, following = Batches(), Batches("second")
+    first = await hold(writer, change)
+    second = await hold_behind(writer, change, following)
+    following.gate.set()
+    assert await first == "FIRST"
+    with pytest.raises(ValueError, match="second"):
+        await second
+    assert sql(path, ALL) == ["first"]
 
 
 async def test_a_result_is_given_only_when_another_connection_can_read_it(writer: Writer, path: Path) -> None:
@@ -123,7 +116,7 @@ async def test_each_commit_reaches_the_disk_before_it_is_acknowledged(path: Path
 
 async def test_a_bad_item_fails_alone_and_all_others_are_stored(writer: Writer, path: Path) -> None:
     change = Batches("bad")
-    first = await _hold(writer, change)
+    first = await hold(writer, change)
     names = ["a", "bad", "b", "a", "c"]
     waiting = [asyncio.create_task(writer.write(change, name)) for name in names]
     await asyncio.sleep(0)
@@ -137,7 +130,7 @@ async def test_a_bad_item_fails_alone_and_all_others_are_stored(writer: Writer, 
 
 async def test_a_change_that_fails_takes_no_other_change_of_its_commit_along(writer: Writer, path: Path) -> None:
     good, bad = Batches(), Batches("x")
-    first = await _hold(writer, good)
+    first = await hold(writer, good)
     waiting = [asyncio.create_task(writer.write(*write)) for write in ((good, "a"), (bad, "x"), (good, "b"))]
     await asyncio.sleep(0)
     good.gate.set()
@@ -148,7 +141,7 @@ async def test_a_change_that_fails_takes_no_other_change_of_its_commit_along(wri
 
 async def test_a_caller_that_gives_up_does_not_disturb_the_commit_of_others(writer: Writer, path: Path) -> None:
     change = Batches()
-    first = await _hold(writer, change)
+    first = await hold(writer, change)
     impatient, patient = (asyncio.create_task(writer.write(change, name)) for name in ("gone", "here"))
     await asyncio.sleep(0)
     impatient.cancel()
@@ -179,7 +172,7 @@ async def test_more_than_can_be_stored_in_good_time_is_refused(
 ) -> None:
     monkeypatch.setattr(writer_module, "MAX_WAITING", 3)
     change = Batches()
-    first = await _hold(writer, change)
+    first = await hold(writer, change)
     waiting = [asyncio.create_task(writer.write(change, name)) for name in "ab"]
     await asyncio.sleep(0)
     with pytest.raises(OverloadedError, match="try again"):
@@ -192,7 +185,7 @@ async def test_more_than_can_be_stored_in_good_time_is_refused(
 
 async def test_closing_commits_what_waits(path: Path) -> None:
     writer, change = _open(path), Batches()
-    first = await _hold(writer, change)
+    first = await hold(writer, change)
     waiting = [asyncio.create_task(writer.write(change, str(number))) for number in range(MAX_BATCH + 5)]
     await asyncio.sleep(0)
     closing = asyncio.create_task(writer.close())
