@@ -4,7 +4,9 @@ SQLAlchemy prepares every row of an `executemany` anew, by name and by type, whi
 SQLite needed for the rows. Here the order and the conversions are settled when the statement is first used.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Delete, Dialect, Insert, Update
@@ -27,16 +29,12 @@ class Bulk:
         if prepared is None:
             prepared = self._prepared[db.dialect.name] = self._prepare(db.dialect, rows[0])
         sql, slots, constants, positional = prepared
-        if constants:
-            rows = [{**constants, **row} for row in rows]
-        if positional:
-            values: Any = [
-                tuple([row[name] if convert is None else convert(row[name]) for name, convert in slots]) for row in rows
-            ]
-        else:
-            values = [
-                {name: row[name] if convert is None else convert(row[name]) for name, convert in slots} for row in rows
-            ]
+        columns = [
+            repeat(constants[name]) if name in constants else _column(rows, name, convert) for name, convert in slots
+        ]
+        values: Any = zip(*columns, strict=False)
+        if not positional:
+            values = [dict(zip([name for name, _ in slots], each, strict=True)) for each in values]
         # Past SQLAlchemy's execution, whose bookkeeping took longer than SQLite for the rows of a usual batch.
         cursor = db.connection.cursor()
         try:
@@ -55,3 +53,8 @@ class Bulk:
             slots.append((name, kind.bind_processor(dialect)))
         constants = {name: value for name, value in compiled.params.items() if name in names and name not in row}
         return str(compiled), slots, constants, compiled.positional
+
+
+def _column(rows: Sequence[Row], name: str, convert: Callable[[Any], Any] | None) -> Iterable[Any]:
+    values = map(itemgetter(name), rows)
+    return values if convert is None else map(convert, values)

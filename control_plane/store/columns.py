@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Dialect, Index, Text, TypeDecorator
@@ -30,6 +31,7 @@ class UTCDateTime(TypeDecorator[datetime]):
         return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
+@lru_cache(maxsize=256)  # a commit has few times and writes each into many columns
 def _utc_text(value: datetime | None) -> str | None:
     if value is None:
         return None
