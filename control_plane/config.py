@@ -6,23 +6,22 @@ makes one line for the operator, and no line ever holds a secret.
 """
 
 import difflib
-import ipaddress
 import os
 import re
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args
-from urllib.parse import urlsplit
 
 from annotated_types import Ge, Le
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
+
+from control_plane.network_settings import NETWORK_ALLOWED, NetworkSettings, is_loopback
 
 DAY_SECONDS = 24 * 60 * 60
 MIN_SECRET_LENGTH = 16
@@ -45,8 +44,7 @@ _ALLOWED: dict[str, str] = {
     "agent_secret_token": f"{MIN_SECRET_LENGTH} or more printable ASCII characters, no spaces",
     "api_token": f"{MIN_SECRET_LENGTH} or more printable ASCII characters, no spaces",
     "database_url": "`sqlite:///` and the path of a file",
-    "host": "an IP address, or a name that resolves to one",
-    "allowed_origins": "origins such as `https://deploy.example.com`, separated by commas",
+    **NETWORK_ALLOWED,
 }
 
 Warn = Callable[[str], None]
@@ -97,15 +95,13 @@ class DatabaseSettings(BaseSettings):
         return value
 
 
-class Settings(DatabaseSettings):
+class Settings(NetworkSettings, DatabaseSettings):
     """The values, right in form; docs/settings.md tells them. Each is a variable, in capitals."""
 
     agent_secret_token: SecretStr | None = None
     api_token: SecretStr | None = None
     api_auth: Literal["token", "none"] = "token"
     agent_shared_secret: Literal["on", "off"] = "on"  # noqa: S105 - whether it is used, not what it is
-    host: str = "0.0.0.0"  # noqa: S104 - agents on other machines must reach it; every route needs a token
-    port: int = Field(default=8000, ge=0, le=65_535)
     log_format: Literal["console", "json"] = Field(default_factory=_default_log_format)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     deploy_timeout_seconds: Seconds = 900
@@ -119,8 +115,6 @@ class Settings(DatabaseSettings):
     health_check_interval_seconds: float = Field(default=60, ge=0, le=DAY_SECONDS, allow_inf_nan=False)
     shutdown_grace_seconds: int = Field(default=30, ge=0, le=600)
     retention_days: int = Field(default=90, ge=0, le=36_500)
-    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    backlog: int = Field(default=4096, ge=1, le=65_535)
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -133,12 +127,6 @@ class Settings(DatabaseSettings):
         if value is not None and not _SECRET_FORM.fullmatch(value.get_secret_value()):
             raise ValueError("it may hold only printable ASCII characters and no spaces")
         return value
-
-    @field_validator("allowed_origins", mode="before")
-    @classmethod
-    def _split_origins(cls, value: Any) -> Any:
-        parts = value.split(",") if isinstance(value, str) else value
-        return tuple(_canonical_origin(part.strip()) for part in parts if part.strip())
 
 
 def load_settings(env_file: Path = Path(".env"), warn: Warn = lambda _line: None) -> Settings:
@@ -178,35 +166,6 @@ def allowed_values(name: str) -> str:
         return f"{kind} from {bounds[Ge].ge} to {bounds[Le].le}"
     *some, last = get_args(field.annotation)
     return f"{', '.join(some)} or {last}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`, an address or name; OSError if it does not resolve."""
-    return all(ipaddress.ip_address(address).is_loopback for address in _addresses(host))
-
-
-def _addresses(host: str) -> list[str]:
-    try:
-        return [str(ipaddress.ip_address(host))]
-    except ValueError:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        return [str(sockaddr[0]) for *_, sockaddr in found]
-
-
-def _canonical_origin(origin: str) -> str:
-    """Return `origin` as browsers send it: lower case, no path, no default port (RFC 6454 section 6.2)."""
-    try:
-        parts = urlsplit(origin.lower().removesuffix("/"))
-        port = parts.port
-    except ValueError:
-        raise ValueError(f"{origin!r} is not an origin") from None
-    host = parts.hostname or ""
-    if parts.scheme not in {"http", "https"} or not host or parts.netloc.endswith(":") or "@" in parts.netloc:
-        raise ValueError(f"{origin!r} is not an origin")
-    if parts.path or parts.query or parts.fragment or "*" in host:
-        raise ValueError(f"{origin!r} is not an origin: write scheme and host only, each one in full")
-    shown = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{shown}" + ("" if port in {None, 80 if parts.scheme == "http" else 443} else f":{port}")
 
 
 def _line_for(problem: ErrorDetails) -> str:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
+import structlog
 from fastapi import FastAPI
 
 from control_plane import __version__
@@ -31,6 +32,7 @@ from control_plane.checking.base import Checker
 from control_plane.checking.threads import ThreadChecker
 from control_plane.config import Settings
 from control_plane.core import protocol
+from control_plane.core.failure_limits import FailureLimits
 from control_plane.core.metrics import Metrics
 from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.health import HealthChecks
@@ -51,6 +53,8 @@ from control_plane.ws import endpoint
 
 EXIT_STORAGE_BROKEN = 70
 """EX_SOFTWARE of sysexits.h: a service manager starts the program again, on a disk that works."""
+
+log = structlog.get_logger()
 
 DESCRIPTION = """\
 Deploys Docker Compose projects to a fleet of agents, and tells truthfully whether they run.
@@ -78,6 +82,7 @@ def create_app(
     app.state.agent_token = None if settings.agent_shared_secret == "off" else secrets.agent  # noqa: S105
     app.state.allowed_origins = settings.allowed_origins
     metrics = app.state.metrics = Metrics(__version__)
+    app.state.failure_limits = FailureLimits(settings.max_failed_tokens_per_minute, partial(_note_limited, metrics))
     for problem in all_problems():
         metrics.expect_problem(*problem)
     # Not include_router: it would match each request twice over, at a tenth of a deploy's cost. Hottest first.
@@ -102,6 +107,11 @@ def create_app(
             hot = edged(route.serve_plain, max_body_bytes=settings.max_body_bytes, on_answer=metrics.http_answered)
             app.add_shortcut("http", route.path, hot)
     return app
+
+
+def _note_limited(metrics: Metrics, address: str) -> None:
+    metrics.addresses_limited.inc()
+    log.warning("address_limited", address=address, reason="too many requests without a valid token")
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from control_plane.api.failures import failure
 from control_plane.api.json_body import StrictJsonRequest
 from control_plane.api.origins import refuse_other_origins
 from control_plane.api.problems import answer_for
@@ -35,7 +36,8 @@ def needs(role: Role, **extra: Any) -> dict[str, Any]:
 
 
 def check_token(connection: HTTPConnection) -> Actor:
-    """Return who sends the request. Raises UnauthorizedError unless it carries a valid token, or none is needed.
+    """Return who sends the request. Raises UnauthorizedError unless it carries a valid token, or none is needed;
+    TooManyFailuresError in its place where the address has failed too often.
 
     Where none is needed nothing but the origin tells a web page from its user: raises OriginNotAllowedError.
 
@@ -44,7 +46,10 @@ def check_token(connection: HTTPConnection) -> Actor:
     scope = connection.scope
     actor: Actor | None = scope.get(_ACTOR)
     if actor is None:
-        actor = scope[_ACTOR] = _identify(connection)
+        try:
+            actor = scope[_ACTOR] = _identify(connection)
+        except UnauthorizedError as error:
+            raise failure(connection, error) from None
         client = scope.get("client")
         actor.address = client[0] if client else ""
         actor.request_id = scope["state"]["request_id"]

@@ -21,6 +21,7 @@ STATUSES: Mapping[type[errors.ControlPlaneError], int] = {
     errors.UnauthorizedError: 401,
     errors.ForbiddenError: 403,
     errors.HostnameBoundError: 403,
+    errors.TooManyFailuresError: 429,
     errors.OriginNotAllowedError: 403,
     errors.NotFoundError: 404,
     errors.ConflictError: 409,
@@ -128,7 +129,7 @@ def declare_problems(document: dict[str, Any]) -> dict[str, Any]:
     """Add to an OpenAPI document, in place, what any route can answer; return it.
 
     Every operation gets 500; one with parameters, a body or a token 422, in place of FastAPI's own schema, which is
-    never answered; one with a body 408, 413 and 415; one behind the token 401, 403 and 503 for its store.
+    never answered; one with a body 408, 413 and 415; one behind the token 401, 403, 429 and 503 for its store.
     """
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for unused in _FASTAPI_SCHEMAS:
@@ -154,7 +155,8 @@ def _declare_for(operation: dict[str, Any]) -> None:
         kinds += [408, 413, 415]
         _declare(declared, "422", *MALFORMED_JSON)
     if operation.get("security"):
-        kinds += [errors.UnauthorizedError, errors.OriginNotAllowedError, errors.StoreUnavailableError]
+        kinds += [errors.UnauthorizedError, errors.TooManyFailuresError]
+        kinds += [errors.OriginNotAllowedError, errors.StoreUnavailableError]
     for status, response in problem_responses(*kinds).items():
         for code, example in response["content"][MEDIA_TYPE]["examples"].items():
             retry_after = response.get("headers", {}).get("Retry-After", {}).get("example")

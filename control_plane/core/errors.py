@@ -28,6 +28,7 @@ ControlPlaneError
 │   ├── NoAgentsError
 │   ├── OverloadedError
 │   └── StoreUnavailableError
+├── TooManyFailuresError
 ├── QueueFullError
 └── StorageFullError
 """
@@ -103,6 +104,13 @@ class HostnameBoundError(ControlPlaneError):
     """The hostname belongs to an agent with a token of its own, and this is another one."""
 
     code = "hostname_bound"
+
+
+class TooManyFailuresError(ControlPlaneError):
+    """Too many requests of this address had no valid token."""
+
+    code = "too_many_failures"
+    retry_after_seconds: int | None = 60
 
 
 class OriginNotAllowedError(ControlPlaneError):

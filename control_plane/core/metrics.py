@@ -24,7 +24,15 @@ ANSWER_OUTCOMES = ("moved", "logged", "late", "duplicate", "forged", "unknown")
 HEALTH_CHECK_OUTCOMES = ("asked", "skipped", "answered", "late", "missed")
 PEERS_CLOSE_CODES = (1000, 1005, 1006)
 """What ends a connection from the agent's side (RFC 6455, section 7.4.1): closed, closed without a code, cut."""
-REFUSAL_CODES = ("draining", "flooding", "hostname_taken", "invalid_hostname", "origin_not_allowed", "unauthorized")
+REFUSAL_CODES = (
+    "draining",
+    "flooding",
+    "hostname_taken",
+    "invalid_hostname",
+    "origin_not_allowed",
+    "too_many_failures",
+    "unauthorized",
+)
 """Why handshakes are refused; those that the store refuses are added as they come."""
 STATUS_CLASSES = (1, 2, 3, 4, 5)
 
@@ -108,6 +116,9 @@ class Metrics:
         self._http_answers = {number: answers.labels(f"{number}xx") for number in STATUS_CLASSES}
         self._http_refusals = self._counter(
             "http_refusals", "HTTP answers that are problems, by status and problem code.", "status", "code"
+        )
+        self.addresses_limited = self._counter(
+            "addresses_limited", "Times an address had sent too many requests without a valid token."
         )
 
     def agent_refused(self, code: str) -> None:

@@ -18,6 +18,7 @@ from control_plane.fleet.session import AgentSession
 from control_plane.operations import results
 from control_plane.operations.context import ControlPlane
 from control_plane.ws.close_codes import close_for
+from control_plane.ws.failures import TOO_MANY, counted
 from control_plane.ws.handshake import Newcomer, RefusedError, identify
 from control_plane.ws.socket import AgentSocket, note_refusal, oversized_start
 
@@ -36,8 +37,10 @@ async def _serve(websocket: WebSocket) -> None:
     plane: ControlPlane = websocket.app.state.control_plane
     try:
         session, has_work = await _admit(websocket, plane)
-    except RefusedError as refused:
-        log.warning("agent_refused", status=refused.status, code=refused.code, address=_address(websocket))
+    except RefusedError as error:
+        refused = counted(websocket, error)
+        if refused.code != TOO_MANY:  # told once, as `address_limited`: who guesses must not fill the log
+            log.warning("agent_refused", status=refused.status, code=refused.code, address=_address(websocket))
         plane.metrics.agent_refused(refused.code)
         await _refuse(websocket, refused)
         return

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from control_plane.api.auth import needs, protected_router
 from control_plane.api.edge import install_edge
 from control_plane.core.access import Role
+from control_plane.core.failure_limits import FailureLimits
 from control_plane.core.tokens import TokenChecker, TokenKind
 from tests.support.http import client_of
 
@@ -32,6 +33,7 @@ def make_app(tokens: TokenChecker | None) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None)
     app.state.api_tokens = tokens
     app.state.control_plane = SimpleNamespace(token_book=NO_TOKENS)
+    app.state.failure_limits = FailureLimits(100, lambda _address: None)
     router = protected_router(tags=["things"])
 
     @router.post("/things/{name}", openapi_extra=needs(Role.DEPLOYER))

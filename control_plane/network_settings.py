@@ -1,0 +1,68 @@
+"""The settings of the network's side: where the server listens, who may ask and how often; a part of `config.Settings`.
+
+Each value is brought into the one form that the server compares with. Here it is only its form that is judged.
+"""
+
+import ipaddress
+import socket
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode
+
+NETWORK_ALLOWED: dict[str, str] = {
+    "host": "an IP address, or a name that resolves to one",
+    "allowed_origins": "origins such as `https://deploy.example.com`, separated by commas",
+}
+"""What those settings may be that no type tells."""
+
+
+class NetworkSettings(BaseSettings):
+    """The values, right in form."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - agents on other machines must reach it; every route needs a token
+    port: int = Field(default=8000, ge=0, le=65_535)
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    max_failed_tokens_per_minute: int = Field(default=20, ge=1, le=1_000_000)
+    backlog: int = Field(default=4096, ge=1, le=65_535)
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: Any) -> Any:
+        return tuple(_canonical_origin(part) for part in _parts(value))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`, an address or name; OSError if it does not resolve."""
+    return all(ipaddress.ip_address(address).is_loopback for address in _addresses(host))
+
+
+def _addresses(host: str) -> list[str]:
+    try:
+        return [str(ipaddress.ip_address(host))]
+    except ValueError:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        return [str(sockaddr[0]) for *_, sockaddr in found]
+
+
+def _parts(value: Any) -> list[str]:
+    """Return what is between the commas of a text."""
+    parts = value.split(",") if isinstance(value, str) else value
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _canonical_origin(origin: str) -> str:
+    """Return `origin` as browsers send it: lower case, no path, no default port (RFC 6454 section 6.2)."""
+    try:
+        parts = urlsplit(origin.lower().removesuffix("/"))
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"{origin!r} is not an origin") from None
+    host = parts.hostname or ""
+    if parts.scheme not in {"http", "https"} or not host or parts.netloc.endswith(":") or "@" in parts.netloc:
+        raise ValueError(f"{origin!r} is not an origin")
+    if parts.path or parts.query or parts.fragment or "*" in host:
+        raise ValueError(f"{origin!r} is not an origin: write scheme and host only, each one in full")
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}" + ("" if port in {None, 80 if parts.scheme == "http" else 443} else f":{port}")
