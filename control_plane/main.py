@@ -34,6 +34,7 @@ from control_plane.config import Settings
 from control_plane.core import protocol
 from control_plane.core.failure_limits import FailureLimits
 from control_plane.core.metrics import Metrics
+from control_plane.core.proxies import TrustedProxies
 from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.health import HealthChecks
 from control_plane.fleet.manager import ConnectionManager
@@ -78,6 +79,8 @@ def create_app(
         # Its telemetry asks the environment anew at every request whether anybody wants it.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    if settings.trusted_proxies:
+        app.trusted_proxies = TrustedProxies(settings.trusted_proxies)
     app.state.api_tokens = secrets.api
     app.state.agent_token = None if settings.agent_shared_secret == "off" else secrets.agent  # noqa: S105
     app.state.allowed_origins = settings.allowed_origins

@@ -14,8 +14,12 @@ from pydantic_settings import BaseSettings, NoDecode
 NETWORK_ALLOWED: dict[str, str] = {
     "host": "an IP address, or a name that resolves to one",
     "allowed_origins": "origins such as `https://deploy.example.com`, separated by commas",
+    "trusted_proxies": "addresses and networks such as `192.0.2.1` and `10.0.0.0/8`, separated by commas",
 }
 """What those settings may be that no type tells."""
+
+
+Words = Annotated[tuple[str, ...], NoDecode]
 
 
 class NetworkSettings(BaseSettings):
@@ -23,7 +27,8 @@ class NetworkSettings(BaseSettings):
 
     host: str = "0.0.0.0"  # noqa: S104 - agents on other machines must reach it; every route needs a token
     port: int = Field(default=8000, ge=0, le=65_535)
-    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    allowed_origins: Words = ()
+    trusted_proxies: Words = ()
     max_failed_tokens_per_minute: int = Field(default=20, ge=1, le=1_000_000)
     backlog: int = Field(default=4096, ge=1, le=65_535)
 
@@ -31,6 +36,11 @@ class NetworkSettings(BaseSettings):
     @classmethod
     def _split_origins(cls, value: Any) -> Any:
         return tuple(_canonical_origin(part) for part in _parts(value))
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split_proxies(cls, value: Any) -> Any:
+        return tuple(_canonical_network(part) for part in _parts(value))
 
 
 def is_loopback(host: str) -> bool:
@@ -50,6 +60,18 @@ def _parts(value: Any) -> list[str]:
     """Return what is between the commas of a text."""
     parts = value.split(",") if isinstance(value, str) else value
     return [part.strip() for part in parts if part.strip()]
+
+
+def _canonical_network(text: str) -> str:
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is neither an address nor a network: write 192.0.2.1, or 10.0.0.0/8 with zeros behind the prefix"
+        ) from None
+    if not network.prefixlen:
+        raise ValueError(f"{text!r} is everybody, who could then come under any address: name your proxies")
+    return str(network)
 
 
 def _canonical_origin(origin: str) -> str:

@@ -161,6 +161,7 @@ async def _served(app: FastAPI) -> AsyncIterator[str]:
         lifespan="on",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=5,
     )
     async with served(config) as (host, port):

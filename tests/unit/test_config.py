@@ -213,6 +213,16 @@ def test_what_is_not_an_origin_is_refused(monkeypatch: pytest.MonkeyPatch, origi
     assert refusal(monkeypatch, ALLOWED_ORIGINS=origin).startswith(f"ALLOWED_ORIGINS is {origin!r}: ")
 
 
+def test_proxies_are_split_into_addresses_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUSTED_PROXIES", "192.0.2.1, 10.0.0.0/8,,2001:DB8::/32")
+    assert load_settings().trusted_proxies == ("192.0.2.1/32", "10.0.0.0/8", "2001:db8::/32")
+
+
+@pytest.mark.parametrize("proxy", ["*", "proxy.example.com", "10.0.0.1/8", "10.0.0.0/33", "0.0.0.0/0", "::/0"])
+def test_proxies_that_would_let_others_in_are_refused(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    assert refusal(monkeypatch, TRUSTED_PROXIES=proxy).startswith(f"TRUSTED_PROXIES is {proxy!r}: {proxy!r} is ")
+
+
 def test_the_environment_wins_over_the_file_and_empty_is_not_set(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
