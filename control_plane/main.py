@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -33,6 +34,7 @@ from control_plane.checking.threads import ThreadChecker
 from control_plane.config import Settings
 from control_plane.core import protocol
 from control_plane.core.failure_limits import FailureLimits
+from control_plane.core.hosts import AllowedHosts
 from control_plane.core.metrics import Metrics
 from control_plane.core.proxies import TrustedProxies
 from control_plane.fleet.dispatcher import Dispatcher
@@ -84,6 +86,7 @@ def create_app(
     app.state.api_tokens = secrets.api
     app.state.agent_token = None if settings.agent_shared_secret == "off" else secrets.agent  # noqa: S105
     app.state.allowed_origins = settings.allowed_origins
+    hosts = app.state.allowed_hosts = AllowedHosts(settings.served_hosts) if settings.served_hosts else None
     metrics = app.state.metrics = Metrics(__version__)
     app.state.failure_limits = FailureLimits(settings.max_failed_tokens_per_minute, partial(_note_limited, metrics))
     for problem in all_problems():
@@ -103,12 +106,16 @@ def create_app(
     ):
         app.router.routes.extend(routes.router.routes)
     install_docs(app)
-    install_edge(app, max_body_bytes=settings.max_body_bytes, on_answer=metrics.http_answered)
+    bounds: dict[str, Any] = {
+        "max_body_bytes": settings.max_body_bytes,
+        "on_answer": metrics.http_answered,
+        "hosts": hosts,
+    }
+    install_edge(app, **bounds)
     app.add_shortcut("websocket", protocol.PATH, endpoint.serve_agent)
     for route in routes_deployments.hot_router.routes:
         if isinstance(route, DirectRoute):
-            hot = edged(route.serve_plain, max_body_bytes=settings.max_body_bytes, on_answer=metrics.http_answered)
-            app.add_shortcut("http", route.path, hot)
+            app.add_shortcut("http", route.path, edged(route.serve_plain, **bounds))
     return app
 
 

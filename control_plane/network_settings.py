@@ -11,9 +11,12 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
+from control_plane.core.hosts import LOOPBACK, canonical_host
+
 NETWORK_ALLOWED: dict[str, str] = {
     "host": "an IP address, or a name that resolves to one",
     "allowed_origins": "origins such as `https://deploy.example.com`, separated by commas",
+    "allowed_hosts": "names, `*.example.com`, addresses and networks, separated by commas; or `*`",
     "trusted_proxies": "addresses and networks such as `192.0.2.1` and `10.0.0.0/8`, separated by commas",
 }
 """What those settings may be that no type tells."""
@@ -28,6 +31,7 @@ class NetworkSettings(BaseSettings):
     host: str = "0.0.0.0"  # noqa: S104 - agents on other machines must reach it; every route needs a token
     port: int = Field(default=8000, ge=0, le=65_535)
     allowed_origins: Words = ()
+    allowed_hosts: Words = ()
     trusted_proxies: Words = ()
     max_failed_tokens_per_minute: int = Field(default=20, ge=1, le=1_000_000)
     backlog: int = Field(default=4096, ge=1, le=65_535)
@@ -37,10 +41,24 @@ class NetworkSettings(BaseSettings):
     def _split_origins(cls, value: Any) -> Any:
         return tuple(_canonical_origin(part) for part in _parts(value))
 
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: Any) -> Any:
+        return tuple(part if part == "*" else canonical_host(part) for part in _parts(value))
+
     @field_validator("trusted_proxies", mode="before")
     @classmethod
     def _split_proxies(cls, value: Any) -> Any:
         return tuple(_canonical_network(part) for part in _parts(value))
+
+    @property
+    def served_hosts(self) -> tuple[str, ...]:
+        """What requests may ask for: ALLOWED_HOSTS, or on loopback its names; empty for anything at all."""
+        if "*" in self.allowed_hosts:
+            return ()
+        if self.allowed_hosts or not is_loopback(self.host):
+            return self.allowed_hosts
+        return (*LOOPBACK, self.host.lower())
 
 
 def is_loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""The outermost layer of HTTP: request ids, security headers, and an answer even when the app crashes.
+"""The outermost layer of HTTP: request ids, security headers, allowed hosts, and an answer even when the app crashes.
 
 `main.create_app` calls `install_edge` once. Invariant: every HTTP answer, errors of any layer included,
 carries `X-Request-ID` and the headers below, and every log line of a request carries its id.
@@ -15,8 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from control_plane.api.body_limit import BodyLimitMiddleware
+from control_plane.api.hosts import check_host
 from control_plane.api.problem_types import PROTOCOL_ERRORS
 from control_plane.api.problems import answer_for, install_problem_handlers
+from control_plane.core.hosts import AllowedHosts
 
 DEFAULT_MAX_BODY_BYTES = 1024 * 1024
 DEFAULT_MAX_BODY_SECONDS = 30.0
@@ -44,6 +46,7 @@ def install_edge(
     max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
     max_body_seconds: float = DEFAULT_MAX_BODY_SECONDS,
     on_answer: OnAnswer | None = None,
+    hosts: AllowedHosts | None = None,
 ) -> None:
     """Give `app` problem answers, body limits, request ids and security headers, in the order that they need.
 
@@ -51,7 +54,7 @@ def install_edge(
     """
     install_problem_handlers(app)
     app.add_middleware(BodyLimitMiddleware, max_bytes=max_body_bytes, max_seconds=max_body_seconds)
-    app.add_middleware(EdgeMiddleware, on_answer=on_answer)
+    app.add_middleware(EdgeMiddleware, on_answer=on_answer, hosts=hosts)
 
 
 def edged(
@@ -60,17 +63,20 @@ def edged(
     max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
     max_body_seconds: float = DEFAULT_MAX_BODY_SECONDS,
     on_answer: OnAnswer | None = None,
+    hosts: AllowedHosts | None = None,
 ) -> ASGIApp:
     """Return `app`, which answers its own errors, inside the same edge."""
-    return EdgeMiddleware(BodyLimitMiddleware(app, max_bytes=max_body_bytes, max_seconds=max_body_seconds), on_answer)
+    bounded = BodyLimitMiddleware(app, max_bytes=max_body_bytes, max_seconds=max_body_seconds)
+    return EdgeMiddleware(bounded, on_answer, hosts)
 
 
 class EdgeMiddleware:
     """Adds the headers; takes the caller's X-Request-ID if it is one, and leaves it in `request.state`."""
 
-    def __init__(self, app: ASGIApp, on_answer: OnAnswer | None = None) -> None:
+    def __init__(self, app: ASGIApp, on_answer: OnAnswer | None = None, hosts: AllowedHosts | None = None) -> None:
         self.app = app
         self.on_answer = on_answer
+        self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app; answer 500 if it raises before it answers, and let the server cut it off after."""
@@ -92,6 +98,8 @@ class EdgeMiddleware:
 
         bound = bind_contextvars(request_id=request_id)
         try:
+            if self.hosts is not None:
+                check_host(self.hosts, scope)
             await self.app(scope, receive, send_with_headers)
         except Exception as error:
             if answer_started:

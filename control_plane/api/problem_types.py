@@ -24,6 +24,7 @@ STATUSES: Mapping[type[errors.ControlPlaneError], int] = {
     errors.TooManyFailuresError: 429,
     errors.OriginNotAllowedError: 403,
     errors.NotFoundError: 404,
+    errors.HostNotAllowedError: 421,
     errors.ConflictError: 409,
     errors.UnavailableError: 503,
     errors.QueueFullError: 429,
@@ -111,8 +112,8 @@ def problem_responses(*kinds: int | type[errors.ControlPlaneError]) -> dict[int 
     """Return a route's `responses=` for these errors, with an example of each.
 
     `kinds` are classes of core/errors.py, or statuses of PROTOCOL_ERRORS (400, 404, 405, 408, 413, 415,
-    422, 500). What every route can answer (401, 403, 408, 413, 415, 422, 500, 503) is declared by
-    `declare_problems` and need not be named.
+    422, 500). What every route can answer (401, 403, 408, 413, 415, 421, 422, 429, 500, 503) is
+    declared by `declare_problems` and need not be named.
     """
     responses: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
@@ -128,8 +129,8 @@ def problem_responses(*kinds: int | type[errors.ControlPlaneError]) -> dict[int 
 def declare_problems(document: dict[str, Any]) -> dict[str, Any]:
     """Add to an OpenAPI document, in place, what any route can answer; return it.
 
-    Every operation gets 500; one with parameters, a body or a token 422, in place of FastAPI's own schema, which is
-    never answered; one with a body 408, 413 and 415; one behind the token 401, 403, 429 and 503 for its store.
+    Every operation gets 421 and 500; one with parameters, a body or a token 422, in place of FastAPI's own schema,
+    which is never answered; one with a body 408, 413 and 415; one behind the token 401, 403, 429 and 503 for its store.
     """
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for unused in _FASTAPI_SCHEMAS:
@@ -148,7 +149,7 @@ def _declare_for(operation: dict[str, Any]) -> None:
     declared = operation["responses"]
     if MEDIA_TYPE not in declared.get("422", {}).get("content", {MEDIA_TYPE: None}):
         del declared["422"]
-    kinds: list[int | type[errors.ControlPlaneError]] = [500]
+    kinds: list[int | type[errors.ControlPlaneError]] = [500, errors.HostNotAllowedError]
     if operation.get("parameters") or "requestBody" in operation or operation.get("security"):
         kinds.append(422)
     if "requestBody" in operation:

@@ -9,6 +9,7 @@ ControlPlaneError
 ├── ForbiddenError               the token is valid and may not do this
 ├── HostnameBoundError           only a token of its own opens this hostname
 ├── OriginNotAllowedError
+├── HostNotAllowedError
 ├── NotFoundError
 │   ├── AgentNotFoundError
 │   ├── ProjectNotFoundError
@@ -117,6 +118,12 @@ class OriginNotAllowedError(ControlPlaneError):
     """A web page of another origin may not do this."""
 
     code = "origin_not_allowed"
+
+
+class HostNotAllowedError(ControlPlaneError):
+    """The request asks for a host that this control plane is not."""
+
+    code = "host_not_allowed"
 
 
 class NotFoundError(ControlPlaneError):

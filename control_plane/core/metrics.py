@@ -27,6 +27,7 @@ PEERS_CLOSE_CODES = (1000, 1005, 1006)
 REFUSAL_CODES = (
     "draining",
     "flooding",
+    "host_not_allowed",
     "hostname_taken",
     "invalid_hostname",
     "origin_not_allowed",

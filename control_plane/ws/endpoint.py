@@ -20,6 +20,7 @@ from control_plane.operations.context import ControlPlane
 from control_plane.ws.close_codes import close_for
 from control_plane.ws.failures import TOO_MANY, counted
 from control_plane.ws.handshake import Newcomer, RefusedError, identify
+from control_plane.ws.hosts import refuse_other_hosts
 from control_plane.ws.socket import AgentSocket, note_refusal, oversized_start
 
 REFUSAL_DELAY_SECONDS = 2.0
@@ -63,6 +64,7 @@ async def _serve(websocket: WebSocket) -> None:
 
 
 async def _admit(websocket: WebSocket, plane: ControlPlane) -> tuple[AgentSession, bool]:
+    refuse_other_hosts(websocket)
     address = _address(websocket)
     if plane.closing:
         raise RefusedError(503, "draining", "This control plane is shutting down; connect again in a moment.")

@@ -82,11 +82,17 @@ class RawSocket:
 
     @classmethod
     async def upgrade(
-        cls, url: str, headers: list[Header], *, receive_buffer: int | None = None, pieces: int = 1
+        cls,
+        url: str,
+        headers: list[Header],
+        *,
+        receive_buffer: int | None = None,
+        pieces: int = 1,
+        host: str | None = None,
     ) -> Self:
         """Send an upgrade request with just these headers beside those of RFC 6455. Raises RefusalError.
 
-        `pieces`: how many packets it comes in.
+        `pieces`: how many packets it comes in. `host`: what it calls the server, by default as `url` does.
         """
         at = urlsplit(url)
         connection = socket.socket()
@@ -95,9 +101,8 @@ class RawSocket:
         connection.setblocking(False)
         await asyncio.get_running_loop().sock_connect(connection, (at.hostname, at.port))
         raw = cls(*await asyncio.open_connection(sock=connection, limit=2**16))
-        lines = [
-            f"GET {at.path} HTTP/1.1\r\nHost: {at.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n".encode()
-        ]
+        lines = [f"GET {at.path} HTTP/1.1\r\nHost: {host or at.netloc}\r\n".encode()]
+        lines += [b"Upgrade: websocket\r\nConnection: Upgrade\r\n"]
         lines += [b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ", base64.b64encode(os.urandom(16)), b"\r\n"]
         for name, value in headers:
             lines += [name.encode(), b": ", value if isinstance(value, bytes) else value.encode(), b"\r\n"]
