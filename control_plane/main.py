@@ -37,6 +37,7 @@ from control_plane.core.failure_limits import FailureLimits
 from control_plane.core.hosts import AllowedHosts
 from control_plane.core.metrics import Metrics
 from control_plane.core.proxies import TrustedProxies
+from control_plane.core.strangers import STRANGERS, Strangers
 from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.health import HealthChecks
 from control_plane.fleet.manager import ConnectionManager
@@ -81,14 +82,17 @@ def create_app(
         # Its telemetry asks the environment anew at every request whether anybody wants it.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    if settings.trusted_proxies:
-        app.trusted_proxies = TrustedProxies(settings.trusted_proxies)
+    proxies = TrustedProxies(settings.trusted_proxies)
+    app.trusted_proxies = proxies if settings.trusted_proxies else None
     app.state.api_tokens = secrets.api
     app.state.agent_token = None if settings.agent_shared_secret == "off" else secrets.agent  # noqa: S105
     app.state.allowed_origins = settings.allowed_origins
     hosts = app.state.allowed_hosts = AllowedHosts(settings.served_hosts) if settings.served_hosts else None
     metrics = app.state.metrics = Metrics(__version__)
     app.state.failure_limits = FailureLimits(settings.max_failed_tokens_per_minute, partial(_note_limited, metrics))
+    app.state.strangers = Strangers(
+        settings.max_unauthenticated_per_address, partial(_note_turned_away, metrics), proxies.trust
+    )
     for problem in all_problems():
         metrics.expect_problem(*problem)
     # Not include_router: it would match each request twice over, at a tenth of a deploy's cost. Hottest first.
@@ -124,10 +128,16 @@ def _note_limited(metrics: Metrics, address: str) -> None:
     log.warning("address_limited", address=address, reason="too many requests without a valid token")
 
 
+def _note_turned_away(metrics: Metrics, address: str, first: bool) -> None:
+    metrics.connections_turned_away.inc()
+    if first:
+        log.warning("connections_turned_away", address=address, reason="too many connections without a valid token")
+
+
 @asynccontextmanager
 async def _lifespan(
     app: FastAPI, *, settings: Settings, secrets: Secrets, start_checker: Callable[[], Checker]
-) -> AsyncIterator[None]:
+) -> AsyncIterator[dict[str, Any]]:
     plane = await _open(settings, app.state.metrics, start_checker)
     await plane.token_book.refresh()
     await note_start(plane.store, __version__, visible_settings(settings), secret_settings(settings, secrets))
@@ -151,7 +161,7 @@ async def _lifespan(
     app.state.supervisor = supervisor
     supervisor.start()
     try:
-        yield
+        yield {STRANGERS: app.state.strangers}
     finally:
         plane.draining = plane.closing = True
         plane.grace.begin()

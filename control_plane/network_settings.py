@@ -34,6 +34,7 @@ class NetworkSettings(BaseSettings):
     allowed_hosts: Words = ()
     trusted_proxies: Words = ()
     max_failed_tokens_per_minute: int = Field(default=20, ge=1, le=1_000_000)
+    max_unauthenticated_per_address: int = Field(default=512, ge=1, le=1_000_000)
     backlog: int = Field(default=4096, ge=1, le=65_535)
 
     @field_validator("allowed_origins", mode="before")

@@ -23,10 +23,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control_plane import __version__
 from control_plane.announcement import announcement, http_url
-from control_plane.api.request_heads import HeadLimitProtocol
 from control_plane.checking.processes import ProcessChecker
 from control_plane.claim import claim_database
 from control_plane.config import Settings, SettingsError, load_settings
+from control_plane.connections import HttpProtocol
 from control_plane.core import protocol
 from control_plane.core.startup import StartupError
 from control_plane.logs import configure_logging
@@ -35,7 +35,6 @@ from control_plane.operations.context import ControlPlane
 from control_plane.operations.draining import drain
 from control_plane.operations.grace import MOMENT_SECONDS
 from control_plane.secrets import Secrets, resolve_secrets
-from control_plane.ws.arrivals import ArrivalsProtocol
 from control_plane.ws.socket import AgentSocketProtocol
 
 EXIT_CONFIGURATION = 2
@@ -153,10 +152,6 @@ def _uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         backlog=settings.backlog,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
-
-
-class HttpProtocol(ArrivalsProtocol, HeadLimitProtocol):
-    """Uvicorn's, with what either edge adds to it."""
 
 
 class _Server(uvicorn.Server):

@@ -25,9 +25,10 @@ from control_plane.core.access import DEFAULT_REACH, Actor, Reach, Role
 from control_plane.core.errors import UnauthorizedError
 from control_plane.core.tokens import PREFIXES, TokenChecker, TokenKind, bearer_token, digest_of, is_damaged
 
-_ACTOR = "control_plane.actor"
-_ROLE = "x-required-role"
+ACTOR = "control_plane.actor"
+"""In a request's scope once its token was found valid; `connections` looks for it, too."""
 BOOTSTRAP_NAME = "API_TOKEN"
+_ROLE = "x-required-role"
 
 
 def needs(role: Role, **extra: Any) -> dict[str, Any]:
@@ -44,10 +45,10 @@ def check_token(connection: HTTPConnection) -> Actor:
     Checked once a request: a second call returns the same.
     """
     scope = connection.scope
-    actor: Actor | None = scope.get(_ACTOR)
+    actor: Actor | None = scope.get(ACTOR)
     if actor is None:
         try:
-            actor = scope[_ACTOR] = _identify(connection)
+            actor = scope[ACTOR] = _identify(connection)
         except UnauthorizedError as error:
             raise failure(connection, error) from None
         client = scope.get("client")

@@ -118,6 +118,10 @@ class Metrics:
         self._http_refusals = self._counter(
             "http_refusals", "HTTP answers that are problems, by status and problem code.", "status", "code"
         )
+        self.connections_turned_away = self._counter(
+            "connections_turned_away",
+            "Connections without a valid token that were ended, for their address had too many.",
+        )
         self.addresses_limited = self._counter(
             "addresses_limited", "Times an address had sent too many requests without a valid token."
         )

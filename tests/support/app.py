@@ -17,8 +17,8 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from control_plane import serve
 from control_plane.config import Settings
+from control_plane.connections import HttpProtocol
 from control_plane.core.tokens import TokenChecker
 from control_plane.main import create_app
 from control_plane.operations.context import ControlPlane
@@ -155,7 +155,7 @@ def _defaults() -> dict[str, Any]:
 async def _served(app: FastAPI) -> AsyncIterator[str]:
     config = uvicorn.Config(
         app,
-        http=serve.HttpProtocol,
+        http=HttpProtocol,
         ws=AgentSocketProtocol,
         ws_per_message_deflate=False,
         lifespan="on",
