@@ -14,7 +14,7 @@ from agent import __version__, compose, host, process
 from agent.joblog import WHOLE_LOG_BYTES, BoundedText, JobLog
 from agent.projects import ProjectError, Projects, check_name, decode_compose_file
 from agent.settings import Settings
-from control_plane.core.protocol import Command, CommandType, ResponseStatus
+from control_plane.core.wire import Command, CommandType, ResponseStatus
 
 PROBE_SECONDS = 10
 """How long HEALTH_CHECK waits for Docker's own answer, so that a daemon that hangs is reported, not waited for."""

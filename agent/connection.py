@@ -16,8 +16,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from agent import __version__, host
 from agent.outbox import Outbox
 from agent.settings import Settings
-from control_plane.core import protocol
-from control_plane.core.protocol import Capability
+from control_plane.core import wire
+from control_plane.core.wire import Capability
 
 FIRST_DELAY_SECONDS = 1.0
 MAX_DELAY_SECONDS = 120.0
@@ -77,7 +77,7 @@ class Connection:
                     try:
                         await self._serve(socket)
                     finally:
-                        await socket.close(protocol.CloseCode.GOING_AWAY)
+                        await socket.close(wire.CloseCode.GOING_AWAY)
             except (OSError, WebSocketException, ImportError) as error:
                 reason = explain(error, self._settings)
             else:
@@ -93,7 +93,7 @@ class Connection:
             self._settings.server_url,
             additional_headers=self._headers,
             compression=None,
-            max_size=protocol.MAX_MESSAGE_BYTES,
+            max_size=wire.MAX_MESSAGE_BYTES,
             open_timeout=HANDSHAKE_SECONDS,
             ping_interval=PING_SECONDS,
             ping_timeout=PING_SECONDS,
@@ -148,9 +148,9 @@ def handshake_headers(settings: Settings, instance: str) -> dict[str, str]:
         capabilities.append(Capability.DRY_RUN)
     return {
         "Authorization": f"Bearer {settings.token}",
-        protocol.HEADER_VERSION: __version__,
-        protocol.HEADER_ARCHITECTURE: host.architecture(),
-        protocol.HEADER_HOSTNAME: settings.hostname,
-        protocol.HEADER_CAPABILITIES: " ".join(capabilities),
-        protocol.HEADER_INSTANCE: instance,
+        wire.HEADER_VERSION: __version__,
+        wire.HEADER_ARCHITECTURE: host.architecture(),
+        wire.HEADER_HOSTNAME: settings.hostname,
+        wire.HEADER_CAPABILITIES: " ".join(capabilities),
+        wire.HEADER_INSTANCE: instance,
     }

@@ -14,8 +14,8 @@ from agent.joblog import JobLog
 from agent.journal import Journal
 from agent.outbox import Outbox
 from agent.projects import compose_key
-from control_plane.core import protocol
-from control_plane.core.protocol import Command, CommandType, Response, ResponseStatus
+from control_plane.core import wire
+from control_plane.core.wire import Command, CommandType, ResponseStatus
 
 RECEIVED = "Command received, processing..."
 """What installed agents say first, to the letter."""
@@ -39,8 +39,8 @@ class Runner:
         if self._stopping:
             return
         try:
-            command = protocol.decode_command(frame if isinstance(frame, str) else frame.decode())
-        except (protocol.BadMessageError, UnicodeDecodeError) as error:
+            command = wire.decode_command(frame if isinstance(frame, str) else frame.decode())
+        except (wire.BadMessageError, UnicodeDecodeError) as error:
             log.warning("A command of the control plane cannot be read: %s", error)
             self._reject(frame, str(error))
             return
@@ -104,7 +104,7 @@ class Runner:
 
     def _reject(self, frame: str | bytes, reason: str) -> None:
         """Answer FAILED, for the job if the frame names one: else it would wait for its deadline."""
-        job_id = protocol.UNKNOWN_JOB_ID
+        job_id = wire.UNKNOWN_JOB_ID
         try:
             named = json.loads(frame)["id"]
         except (ValueError, LookupError, TypeError, RecursionError):
@@ -120,19 +120,14 @@ def _project_key(command: Command) -> str | None:
 
 
 def _final_answer(job_id: str, outcome: Outcome, whole_log: str) -> str:
-    response = Response(
-        job_id=job_id,
-        status=outcome.status,
-        logs=whole_log if outcome.logs is None else outcome.logs,
-        error=outcome.error,
-        data=outcome.data,
-        whole_log=True,
+    logs = whole_log if outcome.logs is None else outcome.logs
+    text = wire.encode_response(
+        job_id, outcome.status, logs=logs, error=outcome.error, data=outcome.data, whole_log=True
     )
-    text = protocol.encode_response(response)
-    if len(text) > protocol.MAX_MESSAGE_BYTES:
-        text = protocol.encode_response(response.model_copy(update={"data": None}))
+    if len(text) > wire.MAX_MESSAGE_BYTES:
+        text = wire.encode_response(job_id, outcome.status, logs=logs, error=outcome.error, whole_log=True)
     return text
 
 
 def _encoded(job_id: str, status: ResponseStatus, logs: str = "", error: str = "") -> str:
-    return protocol.encode_response(Response(job_id=job_id, status=status, logs=logs, error=error))
+    return wire.encode_response(job_id, status, logs=logs, error=error)

@@ -14,7 +14,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from agent import __version__
-from control_plane.core import protocol
+from control_plane.core import wire
 
 MAX_HEADER_VALUE_CHARACTERS = 255
 """A host name has at most 253 characters (RFC 1035); a header may not carry much more through proxies."""
@@ -110,7 +110,7 @@ def _server_url(value: str) -> str:
         raise SettingsError(
             f"--server (SERVER_URL) is {value!r}: give it as ws://HOST:PORT/ws, or wss://HOST/ws behind TLS."
         )
-    return url._replace(path=protocol.PATH).geturl() if url.path in {"", "/"} else value
+    return url._replace(path=wire.PATH).geturl() if url.path in {"", "/"} else value
 
 
 def _token(value: str) -> str:

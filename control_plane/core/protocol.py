@@ -1,33 +1,60 @@
-"""The agent wire: commands, responses, handshake headers and close codes, and their JSON.
+"""The agent wire as the control plane speaks it: the server's half of its JSON, and all words of `core.wire`.
 
-Used by the control plane and by `agent/`. Installed agents speak exactly this, so names here never
-change; what newer agents say beyond it is optional and marked so. Nothing here opens a socket.
+Used by every floor of the control plane. What agents send is read leniently where a strict reader would cost
+a job its answer, and bounded where a large message would cost the others their time. Nothing here opens a socket.
 """
 
 import json
 import math
-from enum import IntEnum, StrEnum
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
 from control_plane.core.skim import skim
+from control_plane.core.wire import (
+    AGENT_TOKEN_PREFIX,
+    ENROLLMENT_TOKEN_PREFIX,
+    HEADER_AGENT_TOKEN,
+    HEADER_ARCHITECTURE,
+    HEADER_CAPABILITIES,
+    HEADER_HOSTNAME,
+    HEADER_INSTANCE,
+    HEADER_VERSION,
+    MAX_JOB_ID_CHARACTERS,
+    MAX_MESSAGE_BYTES,
+    PATH,
+    UNKNOWN_JOB_ID,
+    BadMessageError,
+    Capability,
+    CloseCode,
+    CommandType,
+    ResponseStatus,
+)
 
-PATH = "/ws"
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-"""The largest frame either side takes; a larger one closes the connection with 1009."""
-
-HEADER_VERSION = "X-Agent-Version"
-HEADER_ARCHITECTURE = "X-Agent-Architecture"
-HEADER_HOSTNAME = "X-Agent-Hostname"
-HEADER_CAPABILITIES = "X-Agent-Capabilities"
-"""Optional: space-separated `Capability` values. Go agents do not send it."""
-HEADER_INSTANCE = "X-Agent-Instance"
-"""Optional: a random id of the agent's process. Another value means that the process before it is gone."""
-
-HEADER_AGENT_TOKEN = "X-Agent-Token"  # noqa: S105
-"""In the answer to an accepted handshake that came with an enrolment's token: the agent's own from now on."""
+__all__ = [
+    "AGENT_TOKEN_PREFIX",
+    "ENROLLMENT_TOKEN_PREFIX",
+    "HEADER_AGENT_TOKEN",
+    "HEADER_ARCHITECTURE",
+    "HEADER_CAPABILITIES",
+    "HEADER_HOSTNAME",
+    "HEADER_INSTANCE",
+    "HEADER_VERSION",
+    "MAX_DATA_CHARACTERS",
+    "MAX_DIGITS",
+    "MAX_MESSAGE_BYTES",
+    "PATH",
+    "UNKNOWN_JOB_ID",
+    "BadMessageError",
+    "Capability",
+    "CloseCode",
+    "CommandType",
+    "Response",
+    "ResponseStatus",
+    "decode_response",
+    "encode_command",
+]
 
 MAX_DATA_CHARACTERS = 1024 * 1024
 """Of an answer's `data`; of a larger one nothing is kept, and the rest of the answer counts."""
@@ -35,82 +62,13 @@ MAX_DATA_CHARACTERS = 1024 * 1024
 MAX_DIGITS = 4300
 """Of an integer in `data`: what int() takes by default (sys.get_int_max_str_digits)."""
 
-UNKNOWN_JOB_ID = "unknown"
-"""What an agent answers for when it could not parse a command."""
-
-
-class Capability(StrEnum):
-    """What an agent can do beyond the Go agent's wire."""
-
-    RESEND = "resend"
-    """A command whose job id the agent knows, running or finished, is answered again and never run again;
-    finished ids and undelivered answers survive the agent's restart. Of a HEALTH_CHECK neither is asked for."""
-    STATUS_JSON = "status-json"
-    """STATUS answers `data` with the parsed list of `docker compose ps --all --format json`."""
-    DRY_RUN = "dry-run"
-    """The agent only validates; it starts nothing."""
-    ENROLL = "enroll"
-    """Given an enrolment's token, the agent takes a token of its own from the accepted handshake, and keeps it."""
-
-
-class CommandType(StrEnum):
-    """What the control plane can ask of an agent."""
-
-    DEPLOY_COMPOSE = "DEPLOY_COMPOSE"
-    STOP_COMPOSE = "STOP_COMPOSE"
-    STATUS = "STATUS"
-    HEALTH_CHECK = "HEALTH_CHECK"
-
-    @property
-    def changes_project(self) -> bool:
-        """Whether it changes what runs, and so must wait for the project's command before it."""
-        return self is CommandType.DEPLOY_COMPOSE or self is CommandType.STOP_COMPOSE
-
-
-class ResponseStatus(StrEnum):
-    """How far an agent says a command is."""
-
-    QUEUED = "QUEUED"
-    IN_PROGRESS = "IN_PROGRESS"
-    COMPLETED = "COMPLETED"
-    FAILED = "FAILED"
-
-    @property
-    def final(self) -> bool:
-        """Whether no further answer for the job is to be expected."""
-        return self is ResponseStatus.COMPLETED or self is ResponseStatus.FAILED
-
-
-class CloseCode(IntEnum):
-    """Why the control plane closes an agent's socket (RFC 6455, section 7.4)."""
-
-    GOING_AWAY = 1001
-    UNSUPPORTED_DATA = 1003
-    INVALID_UTF8 = 1007
-    POLICY_VIOLATION = 1008
-    TOO_BIG = 1009
-    INTERNAL_ERROR = 1011
-    RESTARTING = 1012
-    REPLACED = 4001
-    """Another connection of the same hostname took this one's place."""
-
-
-class Command(BaseModel):
-    """One command, control plane to agent. Unknown keys are ignored, as the Go agent does."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    id: str = Field(min_length=1, max_length=200)
-    type: CommandType
-    payload: dict[str, Any]
-
 
 class Response(BaseModel):
     """One answer, agent to control plane."""
 
     model_config = ConfigDict(extra="ignore")
 
-    job_id: str = Field(min_length=1, max_length=200)
+    job_id: str = Field(min_length=1, max_length=MAX_JOB_ID_CHARACTERS)
     status: ResponseStatus
     logs: str = ""
     error: str = ""
@@ -123,37 +81,9 @@ _UNREADABLE = frozenset({"json_invalid", "string_unicode"})
 """Pydantic's names for text that its JSON reader does not take, a lone surrogate in it included."""
 
 
-class BadMessageError(ValueError):
-    """A frame's text is not a message of this protocol; the text says why."""
-
-
 def encode_command(job_id: str, kind: CommandType, payload: dict[str, Any]) -> str:
     """Return the JSON text of a command. `payload` must be JSON-serialisable; `{}` is sent as such."""
     return to_json({"id": job_id, "type": kind.value, "payload": payload}).decode()
-
-
-def decode_command(text: str) -> Command:
-    """Read a command, as agents do. Raises BadMessageError."""
-    try:
-        return Command.model_validate_json(text)
-    except ValidationError as error:
-        raise BadMessageError(_first_reason(error)) from None
-
-
-def encode_response(response: Response) -> str:
-    """Return the JSON text of an answer; `error`, `data` and `whole_log` are left out when empty."""
-    document: dict[str, Any] = {
-        "job_id": response.job_id,
-        "status": response.status.value,
-        "logs": response.logs,
-    }
-    if response.error:
-        document["error"] = response.error
-    if response.whole_log:
-        document["whole_log"] = True
-    if response.data is not None:  # Last, so that one which cannot be read costs nothing else.
-        document["data"] = response.data
-    return json.dumps(document, separators=(",", ":"))
 
 
 def decode_response(text: str) -> Response:

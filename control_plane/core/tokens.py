@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
+from control_plane.core.wire import AGENT_TOKEN_PREFIX, ENROLLMENT_TOKEN_PREFIX
+
 DIGEST_BYTES = hashlib.sha256().digest_size
 TOKEN_BYTES = 32
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -33,7 +35,11 @@ class TokenKind(StrEnum):
     """A host that is about to become an agent."""
 
 
-PREFIXES = {TokenKind.API: "ida_", TokenKind.AGENT: "idh_", TokenKind.ENROLLMENT: "ide_"}
+PREFIXES = {
+    TokenKind.API: "ida_",
+    TokenKind.AGENT: AGENT_TOKEN_PREFIX,
+    TokenKind.ENROLLMENT: ENROLLMENT_TOKEN_PREFIX,
+}
 """By which people, and scanners of published secrets, tell what they have found."""
 
 

@@ -18,11 +18,12 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from control_plane.api.schemas import JobDetail
-from control_plane.core import logs, protocol, text
+from control_plane.core import logs, protocol, text, wire
 from control_plane.core.compose import read_compose, reader, scalars, variables
 from control_plane.core.errors import InvalidComposeFileError, TooLargeError
-from control_plane.core.protocol import BadMessageError, decode_command, decode_response
+from control_plane.core.protocol import BadMessageError, decode_response
 from control_plane.core.states import TERMINAL_JOB_STATUSES
+from control_plane.core.wire import decode_command, encode_response
 from control_plane.operations import deploying, results
 from control_plane.operations.context import ControlPlane
 from control_plane.store import jobs
@@ -217,7 +218,7 @@ def check_answer(data: bytes) -> None:
     for kept in (answer.logs, answer.error or "", json.dumps(answer.data, allow_nan=False, ensure_ascii=False)):
         assert not any(letter < " " and letter not in "\n\t" for letter in kept)
         kept.encode()
-    assert decode_response(protocol.encode_response(response)) == response
+    assert decode_response(encode_response(**dict(response))) == response
 
 
 def check_command(data: bytes) -> None:
@@ -241,7 +242,7 @@ def check_file(data: bytes) -> None:
 
 TARGETS: dict[str, Any] = {
     "answers": (check_answer, [protocol, text, logs, results], ANSWERS, WORDS),
-    "commands": (check_command, [protocol], COMMANDS, WORDS),
+    "commands": (check_command, [wire], COMMANDS, WORDS),
     "files": (check_file, [reader, scalars, variables], FILES, YAML_WORDS),
 }
 

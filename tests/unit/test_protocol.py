@@ -13,11 +13,10 @@ from control_plane.core.protocol import (
     CommandType,
     Response,
     ResponseStatus,
-    decode_command,
     decode_response,
     encode_command,
-    encode_response,
 )
+from control_plane.core.wire import decode_command, encode_response
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 JSON = st.recursive(
@@ -88,8 +87,15 @@ def test_a_command_arrives_as_it_was_sent(job_id: str, kind: CommandType, payloa
         ('{"id":"","type":"STATUS","payload":{}}', "id"),
         ('{"id":"j","type":"REBOOT","payload":{}}', "type"),
         ('{"id":"j","type":"STATUS"}', "payload"),
+        ('{"id":1,"type":"STATUS","payload":{}}', "id"),
+        ('{"id":"' + "j" * 201 + '","type":"STATUS","payload":{}}', "id"),
+        ('{"id":"\\ud800","type":"STATUS","payload":{}}', "id"),
+        ('{"id":"j","type":["STATUS"],"payload":{}}', "type"),
+        ('{"id":"j","type":"STATUS","payload":[]}', "payload"),
         ("[]", "message"),
         ("{", "message"),
+        ("[" * 100_000, "message"),
+        ("9" * 5000, "message"),
     ],
 )
 def test_a_command_that_is_none_is_refused_naming_what_is_wrong(text: str, why: str) -> None:
@@ -113,14 +119,13 @@ def test_commands_may_carry_more_than_an_agent_knows() -> None:
     )
 )
 def test_an_answer_arrives_as_it_was_sent(response: Response) -> None:
-    assert decode_response(encode_response(response)) == response
+    assert decode_response(encode_response(**dict(response))) == response
 
 
 def test_an_answer_leaves_out_what_is_empty_and_always_says_logs() -> None:
-    bare = Response(job_id="j", status=ResponseStatus.IN_PROGRESS)
-    assert encode_response(bare) == '{"job_id":"j","status":"IN_PROGRESS","logs":""}'
-    full = Response(job_id="j", status=ResponseStatus.FAILED, logs="l", error="e", data=[], whole_log=True)
-    assert json.loads(encode_response(full)) == {
+    assert encode_response("j", ResponseStatus.IN_PROGRESS) == '{"job_id":"j","status":"IN_PROGRESS","logs":""}'
+    full = encode_response("j", ResponseStatus.FAILED, logs="l", error="e", data=[], whole_log=True)
+    assert json.loads(full) == {
         "job_id": "j",
         "status": "FAILED",
         "logs": "l",

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,19 @@ def test_no_module_is_a_drawer_for_everything() -> None:
 def test_no_file_mentions_the_machine_it_was_written_on(path: Path) -> None:
     if path != Path(__file__):
         assert HOMES.findall(path.read_text()) == []
+
+
+def test_the_agent_needs_no_package_but_websockets() -> None:
+    program = "import sys, agent.__main__; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run(
+        # -I and -S: neither the environment nor site-packages' own start-up files add to what is loaded.
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:0] = {[str(ROOT), *_site_packages()]}; {program}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert set(loaded) - sys.stdlib_module_names - {"__main__"} == {"agent", "control_plane", "websockets"}
+
+
+def _site_packages() -> list[str]:
+    return [path for path in sys.path if path.endswith("site-packages")]
