@@ -22,7 +22,7 @@ DAEMON_UNREACHABLE = (
     "make sure that the agent's user may use it, then try again."
 )
 
-_SECRETS = frozenset({"AGENT_SECRET_TOKEN"})
+_SECRETS = frozenset({"AGENT_SECRET_TOKEN", "AGENT_ENROLLMENT_TOKEN"})
 # They would turn every project of this host into one, or deploy another file than the one that was sent.
 _MISLEADING = frozenset({"COMPOSE_FILE", "COMPOSE_PROJECT_NAME"})
 _OUTPUT = {
@@ -80,7 +80,7 @@ ENGINE_VERSION = ("docker", "version", "--format", "{{.Server.Version}}")
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment for Docker's commands.
 
-    The agent's token is not in it, for `${AGENT_SECRET_TOKEN}` in a Compose file would hand it to a container.
+    The agent's tokens are not in it, for `${AGENT_SECRET_TOKEN}` in a Compose file would hand one to a container.
     """
     kept = {name: value for name, value in environ.items() if name not in _SECRETS | _MISLEADING}
     return kept | _OUTPUT

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from agent import __version__, host
+from agent import __version__, host, refusals
+from agent.credentials import Credentials, NoTokenGivenError, Source
 from agent.outbox import Outbox
 from agent.settings import Settings
 from control_plane.core import wire
@@ -21,31 +22,32 @@ from control_plane.core.wire import Capability
 
 FIRST_DELAY_SECONDS = 1.0
 MAX_DELAY_SECONDS = 120.0
+FIRST_REFUSED_DELAY_SECONDS = 2.0
+MAX_REFUSED_DELAY_SECONDS = 300.0
+"""After HTTP 401 and 403, which only an operator mends: seldom, but without anybody going to the host for it."""
 HANDSHAKE_SECONDS = 10
 PING_SECONDS = 20
 """Between pings, and for their answers: a dead control plane is noticed within 40 s."""
 CLOSE_SECONDS = 2
 
+FAILURES = (OSError, WebSocketException, ImportError, NoTokenGivenError)
+"""What an attempt that fails may raise, and that another attempt may mend."""
+
 log = logging.getLogger(__name__)
 
 
-def delay_bound(failures: int) -> float:
-    """Return the longest wait in seconds after `failures` attempts in a row that failed; 0: after a success."""
-    return float(min(FIRST_DELAY_SECONDS * 2 ** min(failures, 10), MAX_DELAY_SECONDS))
+def delay_bounds(failures: int, error: Exception | None = None) -> tuple[float, float]:
+    """Return the shortest and the longest wait in seconds after `failures` failed attempts in a row and `error`."""
+    doubled = 2 ** min(failures, 10)
+    if isinstance(error, NoTokenGivenError) or refusals.is_status(error, 401, 403):
+        longest = min(FIRST_REFUSED_DELAY_SECONDS * doubled, MAX_REFUSED_DELAY_SECONDS)
+        return longest / 2, longest
+    # Full jitter: a fleet that lost its control plane must not come back all at once.
+    return 0.0, min(FIRST_DELAY_SECONDS * doubled, MAX_DELAY_SECONDS)
 
 
 def explain(error: Exception, settings: Settings) -> str:
-    """Return one sentence on why there is no connection and what to do about it."""
-    if isinstance(error, InvalidStatus):
-        status = error.response.status_code
-        return {
-            401: "The control plane refused this agent's token (HTTP 401): set AGENT_SECRET_TOKEN to the control "
-            "plane's own value and restart the agent",
-            403: "The control plane refused this agent (HTTP 403): check that its token may be used for the hostname "
-            f'"{settings.hostname}"',
-            409: f'Another live agent is connected as "{settings.hostname}" (HTTP 409): stop it, or give this one a '
-            "name of its own with --hostname (AGENT_HOSTNAME)",
-        }.get(status, f"{settings.server_url} answered HTTP {status}: check the address, and that its service is up")
+    """Return one sentence on why there is no connection, other than an HTTP answer, and what to do about it."""
     if isinstance(error, ConnectionClosed):
         return f"The connection to the control plane is gone ({error})"
     if isinstance(error, TimeoutError):
@@ -58,40 +60,61 @@ def explain(error: Exception, settings: Settings) -> str:
 class Connection:
     """The one connection of this agent, made anew whenever it breaks."""
 
-    def __init__(self, settings: Settings, outbox: Outbox, receive: Callable[[str | bytes], None]) -> None:
+    def __init__(
+        self, settings: Settings, credentials: Credentials, outbox: Outbox, receive: Callable[[str | bytes], None]
+    ) -> None:
         self._settings = settings
+        self._credentials = credentials
         self._outbox = outbox
         self._receive = receive
         self._confirmations: set[asyncio.Future[float]] = set()
-        self._headers = handshake_headers(settings, instance=secrets.token_hex(16))
+        self._instance = secrets.token_hex(16)
         self.connected = False
 
     async def run(self) -> None:
-        """Stay connected until cancelled; then close properly, within CLOSE_SECONDS."""
+        """Stay connected until cancelled; then close properly, within CLOSE_SECONDS. Raises TokenNotKeptError."""
         failures = 0
         while True:
             try:
                 async with self._dial() as socket:
+                    await self._keep_token(socket)
                     failures = 0
                     log.info("Connected to %s as %s.", self._settings.server_url, self._settings.hostname)
                     try:
                         await self._serve(socket)
                     finally:
                         await socket.close(wire.CloseCode.GOING_AWAY)
-            except (OSError, WebSocketException, ImportError) as error:
-                reason = explain(error, self._settings)
+            except FAILURES as error:
+                reason, bounds = self.explain(error), delay_bounds(failures, error)
+                if refusals.is_status(error, 401) and self._credentials.turn_after_refusal():
+                    log.warning("%s; enrolling again with the token that --enroll gives.", reason)
+                    continue
             else:
-                reason = "The control plane closed the connection"
-            # Full jitter: a fleet that lost its control plane must not come back all at once.
-            delay = random.uniform(0, delay_bound(failures))  # noqa: S311 - spreads load, guards nothing
+                reason, bounds = "The control plane closed the connection", delay_bounds(failures)
+            delay = random.uniform(*bounds)  # noqa: S311 - spreads load, guards nothing
             failures += 1
             log.warning("%s; trying again in %.1f s.", reason, delay)
             await asyncio.sleep(delay)
 
+    async def enroll(self) -> None:
+        """Connect once, for the token that is kept before this returns. Raises FAILURES, TokenNotKeptError."""
+        async with self._dial() as socket:
+            await self._keep_token(socket)
+
+    def explain(self, error: Exception) -> str:
+        """Return one sentence, without its full stop, on why an attempt failed and what to do about it."""
+        if isinstance(error, InvalidStatus):
+            return refusals.explain_refusal(error.response, self._settings, self._credentials)
+        return str(error) if isinstance(error, NoTokenGivenError) else explain(error, self._settings)
+
+    async def _keep_token(self, socket: ClientConnection) -> None:
+        assert socket.response is not None  # noqa: S101 - the handshake is over
+        await self._credentials.keep(socket.response.headers.get_all(wire.HEADER_AGENT_TOKEN))
+
     def _dial(self) -> connect:
         return connect(
             self._settings.server_url,
-            additional_headers=self._headers,
+            additional_headers=handshake_headers(self._settings, self._credentials, self._instance),
             compression=None,
             max_size=wire.MAX_MESSAGE_BYTES,
             open_timeout=HANDSHAKE_SECONDS,
@@ -141,13 +164,15 @@ class Connection:
         pong.add_done_callback(confirm)
 
 
-def handshake_headers(settings: Settings, instance: str) -> dict[str, str]:
+def handshake_headers(settings: Settings, credentials: Credentials, instance: str) -> dict[str, str]:
     """Return the headers of the upgrade request; `instance` is a random name of this process."""
     capabilities = [Capability.RESEND, Capability.STATUS_JSON]
     if settings.dry_run:
         capabilities.append(Capability.DRY_RUN)
+    if credentials.source is not Source.GIVEN:
+        capabilities.append(Capability.ENROLL)
     return {
-        "Authorization": f"Bearer {settings.token}",
+        "Authorization": f"Bearer {credentials.token}",
         wire.HEADER_VERSION: __version__,
         wire.HEADER_ARCHITECTURE: host.architecture(),
         wire.HEADER_HOSTNAME: settings.hostname,

@@ -74,7 +74,7 @@ class Journal:
     def save(self, job_id: str, answer: str) -> None:
         """Keep a final answer, synced to disk. If the disk refuses, it is kept in memory and that is logged."""
         try:
-            self._write(self._unsent / _file_name(job_id), answer)
+            write_synced(self._unsent / _file_name(job_id), answer)
         except OSError as error:
             log.error(  # noqa: TRY400 - the reason is the disk's, a traceback adds nothing
                 "The answer of job %s cannot be written to %s (%s): it is lost if the agent stops before it is sent; "
@@ -119,20 +119,21 @@ class Journal:
         name = _file_name(job_id)
         return self._unsent / name, self._sent / name
 
-    @staticmethod
-    def _write(path: Path, text: str) -> None:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=".", suffix=".tmp", delete=False
-        ) as file:
-            try:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-                Path(file.name).rename(path)
-            except OSError:
-                Path(file.name).unlink(missing_ok=True)
-                raise
-        sync_directory(path.parent)
+
+def write_synced(path: Path, text: str) -> None:
+    """Replace `path` whole or not at all, synced to disk, readable for this user alone. Raises OSError."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=".", suffix=".tmp", delete=False
+    ) as file:
+        try:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).rename(path)
+        except OSError:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+    sync_directory(path.parent)
 
 
 def sync_directory(directory: Path) -> None:

@@ -26,10 +26,12 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    """The agent's settings, checked. The token is kept out of `repr`, and so out of logs."""
+    """The agent's settings, checked. Tokens are kept out of `repr`, and so out of logs; either may be empty."""
 
     server_url: str
     token: str
+    enrollment_token: str
+    enroll_only: bool
     hostname: str
     projects_dir: Path
     dry_run: bool
@@ -57,9 +59,14 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         return (flag if flag is not None else environ.get(variable, "")).strip()
 
     projects_dir = pick(flags.projects_dir, "PROJECTS_DIR")
+    token, enrollment_token = _tokens(
+        flags, pick(flags.token, "AGENT_SECRET_TOKEN"), pick(flags.enroll, "AGENT_ENROLLMENT_TOKEN")
+    )
     return Settings(
         server_url=_server_url(pick(flags.server, "SERVER_URL")),
-        token=_token(pick(flags.token, "AGENT_SECRET_TOKEN")),
+        token=token,
+        enrollment_token=enrollment_token,
+        enroll_only=flags.enroll_only,
         hostname=_hostname(pick(flags.hostname, "AGENT_HOSTNAME") or socket.gethostname()),
         projects_dir=Path(projects_dir).expanduser() if projects_dir else _default_projects_dir(environ),
         dry_run=flags.dry_run,
@@ -77,6 +84,14 @@ def _parser() -> _Parser:
     parser.add_argument(
         "--token",
         help="the control plane's agent token (AGENT_SECRET_TOKEN, which other users of this host cannot see)",
+    )
+    parser.add_argument(
+        "--enroll",
+        metavar="TOKEN",
+        help="an enrolment token, to get a token of this agent's own, which is kept (AGENT_ENROLLMENT_TOKEN)",
+    )
+    parser.add_argument(
+        "--enroll-only", action="store_true", help="enrol and end: 0 enrolled, 2 refused, 1 not reached"
     )
     parser.add_argument("--hostname", help="this agent's name; default: the host's (AGENT_HOSTNAME)")
     parser.add_argument(
@@ -113,18 +128,37 @@ def _server_url(value: str) -> str:
     return url._replace(path=wire.PATH).geturl() if url.path in {"", "/"} else value
 
 
-def _token(value: str) -> str:
-    if not value:
+def _tokens(flags: argparse.Namespace, token: str, enrollment_token: str) -> tuple[str, str]:
+    """Return the two tokens, of which one at most is given: a flag wins over the other one's variable."""
+    if token and enrollment_token:
+        if (flags.token is None) == (flags.enroll is None):
+            raise SettingsError(
+                "Both --token (AGENT_SECRET_TOKEN) and --enroll (AGENT_ENROLLMENT_TOKEN) are given: give --token to "
+                "use that one for ever, or --enroll to get a token of this agent's own."
+            )
+        token, enrollment_token = (token, "") if flags.enroll is None else ("", enrollment_token)
+    if token and flags.enroll_only:
+        raise SettingsError("--enroll-only needs an enrolment token, not --token (AGENT_SECRET_TOKEN): use --enroll.")
+    for value, name in (
+        (token, "--token (AGENT_SECRET_TOKEN)"),
+        (enrollment_token, "--enroll (AGENT_ENROLLMENT_TOKEN)"),
+    ):
+        if value and not is_token(value):
+            raise SettingsError(
+                f"{name} holds characters that no HTTP header can carry: copy it again, without spaces or line breaks."
+            )
+    if token.startswith(wire.ENROLLMENT_TOKEN_PREFIX):
+        raise SettingsError("--token (AGENT_SECRET_TOKEN) holds an enrolment token: give it with --enroll instead.")
+    if enrollment_token.startswith(wire.AGENT_TOKEN_PREFIX):
         raise SettingsError(
-            "No token is given: set the environment variable AGENT_SECRET_TOKEN (or use --token) to the value that "
-            "the control plane printed at its first start."
+            "--enroll (AGENT_ENROLLMENT_TOKEN) holds an agent's own token: give it with --token instead."
         )
-    if not value.isascii() or not value.isprintable() or " " in value:
-        raise SettingsError(
-            "--token (AGENT_SECRET_TOKEN) holds characters that no HTTP header can carry: copy it again, "
-            "without spaces or line breaks."
-        )
-    return value
+    return token, enrollment_token
+
+
+def is_token(value: str) -> bool:
+    """Whether an HTTP header can carry it as one word."""
+    return bool(value) and value.isascii() and value.isprintable() and " " not in value
 
 
 def _hostname(value: str) -> str:

@@ -101,6 +101,12 @@ class AgentProcess:
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
+    def token_files(self) -> list[Path]:
+        """Return the files that keep the agent's own tokens, those of unfinished writes included."""
+        return sorted((self.projects / ".instadeploy" / "tokens").glob("*")) + sorted(
+            (self.projects / ".instadeploy" / "tokens").glob(".*")
+        )
+
     def kept_answers(self, state: str) -> int:
         """Return how many answers the agent keeps on disk as `unsent` or `sent`."""
         return len(list((self.projects / ".instadeploy" / state).glob("*.json")))

@@ -7,6 +7,7 @@ it keeps every frame in the order it came, and everything is waited for through 
 import asyncio
 import base64
 import json
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from http import HTTPStatus
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
@@ -82,11 +84,45 @@ def is_final(frame: dict[str, Any]) -> bool:
     return frame["status"] in {"COMPLETED", "FAILED"}
 
 
+class Enrollments:
+    """A control plane's rules for tokens: an enrolment token gets a hostname one of its own, again until it is used."""
+
+    def __init__(self, *good: str) -> None:
+        self.good = set(good)
+        self.own: dict[str, str] = {}
+        """Of each hostname; take one out to revoke it."""
+        self.used: set[str] = set()
+        self.gives = True
+        """False plays a control plane that lets the agent in and gives it nothing."""
+        self.asked: list[str] = []
+        """The tokens that were presented, in order."""
+
+    def refuse(self, headers: Headers) -> tuple[int, str] | None:
+        """Return the status and the detail of a refusal, or None for an agent that may come in."""
+        hostname, token = headers["X-Agent-Hostname"], headers["Authorization"].removeprefix("Bearer ")
+        self.asked.append(token)
+        if token in self.good:
+            taken = self.own.get(hostname) in self.used
+            return (403, f"The hostname {hostname} has a token of its own already.") if taken else None
+        if token == self.own.get(hostname):
+            self.used.add(token)
+            return None
+        return 401, "This token is unknown, has expired or was revoked."
+
+    def give(self, headers: Headers) -> str | None:
+        """Return the new token of an agent that enrols."""
+        if headers["Authorization"].removeprefix("Bearer ") not in self.good or not self.gives:
+            return None
+        assert "enroll" in headers["X-Agent-Capabilities"].split()
+        return self.own.setdefault(headers["X-Agent-Hostname"], f"idh_{secrets.token_hex(16)}")
+
+
 class ControlPlaneStandIn:
     """A WebSocket server on a free port that hands each connection to the test."""
 
     def __init__(self) -> None:
         self.refuse_with: list[int] = []
+        self.enrollments: Enrollments | None = None
         self.refused = asyncio.Event()
         self._links: asyncio.Queue[Link] = asyncio.Queue()
         self._server: Server | None = None
@@ -94,7 +130,12 @@ class ControlPlaneStandIn:
 
     async def open(self) -> None:
         self._server = await serve(
-            self._handle, "127.0.0.1", self.port, process_request=self._admit, max_size=MAX_MESSAGE_BYTES
+            self._handle,
+            "127.0.0.1",
+            self.port,
+            process_request=self._admit,
+            process_response=self._give_token,
+            max_size=MAX_MESSAGE_BYTES,
         )
         self.port = next(iter(self._server.sockets)).getsockname()[1]
 
@@ -119,8 +160,18 @@ class ControlPlaneStandIn:
         await link.read()
 
     def _admit(self, socket: ServerConnection, request: Request) -> Response | None:
-        if not self.refuse_with:
+        if self.refuse_with:
+            return self._refusal(socket, self.refuse_with.pop(0), "no\n")
+        refusal = self.enrollments.refuse(request.headers) if self.enrollments else None
+        if refusal is None:
             return None
-        status = self.refuse_with.pop(0)
+        status, detail = refusal
+        return self._refusal(socket, status, json.dumps({"status": status, "detail": detail}))
+
+    def _refusal(self, socket: ServerConnection, status: int, body: str) -> Response:
         self.refused.set()
-        return socket.respond(HTTPStatus(status), "no\n")
+        return socket.respond(HTTPStatus(status), body)
+
+    def _give_token(self, _: ServerConnection, request: Request, response: Response) -> None:
+        if self.enrollments and response.status_code == 101 and (token := self.enrollments.give(request.headers)):
+            response.headers["X-Agent-Token"] = token

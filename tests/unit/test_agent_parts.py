@@ -7,12 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from websockets.datastructures import Headers
-from websockets.exceptions import InvalidStatus, InvalidUpgrade
-from websockets.http11 import Response
+from websockets.exceptions import InvalidUpgrade
 
 from agent import compose, host, projects, settings
-from agent.connection import delay_bound, explain, handshake_headers
+from agent.connection import delay_bounds, explain
 from agent.joblog import BoundedText, JobLog
 
 GOOD_FLAGS = ["--server", "ws://cp:8000/ws", "--token", "t0ken", "--hostname", "h"]
@@ -28,7 +26,9 @@ def test_command_lines_are_those_of_the_installed_agents() -> None:
 
 
 def test_children_get_the_environment_without_the_token_and_with_plain_output() -> None:
-    given_to_child = compose.child_environment({"AGENT_SECRET_TOKEN": "x", "COMPOSE_FILE": "y", "HOME": "/h"})
+    given_to_child = compose.child_environment(
+        {"AGENT_SECRET_TOKEN": "x", "AGENT_ENROLLMENT_TOKEN": "x", "COMPOSE_FILE": "y", "HOME": "/h"}
+    )
     assert "x" not in given_to_child.values()
     assert "y" not in given_to_child.values()
     assert given_to_child["HOME"] == "/h"
@@ -172,7 +172,6 @@ def test_the_token_is_not_in_the_settings_repr() -> None:
         (["--server", "ws://cp:99999/ws"], "--server"),
         (["--server", "ws://user:secret@cp/ws"], "--server"),
         (["--server", "ws://cp/w s"], "--server"),
-        (["--server", "ws://cp"], "AGENT_SECRET_TOKEN"),
         (["--server", "ws://cp", "--token", "two words"], "--token"),
         (["--server", "ws://cp", "--token", "line\nbreak"], "--token"),
         (["--server", "ws://cp", "--token", "t", "--hostname", "h\r\nX: 1"], "--hostname"),
@@ -193,19 +192,12 @@ def test_help_names_every_environment_variable(capsys: pytest.CaptureFixture[str
         settings.read_settings(["--help"], {})
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for name in ("SERVER_URL", "AGENT_SECRET_TOKEN", "AGENT_HOSTNAME", "PROJECTS_DIR"):
+    for name in ("SERVER_URL", "AGENT_SECRET_TOKEN", "AGENT_ENROLLMENT_TOKEN", "AGENT_HOSTNAME", "PROJECTS_DIR"):
         assert name in text
 
 
 def test_the_wait_between_attempts_doubles_from_1_s_to_2_min() -> None:
-    assert [delay_bound(failures) for failures in (0, 1, 2, 6, 7, 1000)] == [1, 2, 4, 64, 120, 120]
-
-
-def test_the_handshake_says_dry_run_only_when_it_is() -> None:
-    dry = settings.read_settings([*GOOD_FLAGS, "--dry-run"], {})
-    assert handshake_headers(dry, "i")["X-Agent-Capabilities"] == "resend status-json dry-run"
-    wet = settings.read_settings(GOOD_FLAGS, {})
-    assert handshake_headers(wet, "i")["X-Agent-Capabilities"] == "resend status-json"
+    assert [delay_bounds(failures) for failures in (0, 1, 6, 7, 1000)] == [(0, 1), (0, 2), (0, 64), (0, 120), (0, 120)]
 
 
 @pytest.mark.parametrize(
@@ -214,7 +206,6 @@ def test_the_handshake_says_dry_run_only_when_it_is() -> None:
         (TimeoutError(), "did not answer within 10 s"),
         (OSError("no route"), "cannot be reached (no route)"),
         (InvalidUpgrade("Upgrade", "h2c"), "is no control plane"),
-        (InvalidStatus(Response(404, "Not Found", Headers(), b"")), "answered HTTP 404"),
     ],
 )
 def test_a_failed_attempt_is_one_sentence_with_the_address(error: Exception, expected: str) -> None:
