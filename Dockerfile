@@ -12,6 +12,8 @@ RUN python3 -m venv --without-pip /opt/venv \
         --only-binary :all: --require-hashes --no-deps -r requirements.txt
 COPY run.py LICENSE ./
 COPY control_plane control_plane
+# What hosts are served to install.
+COPY agent agent
 RUN /opt/venv/bin/python3 -m compileall -q run.py control_plane
 
 FROM ${BASE_IMAGE}

@@ -17,6 +17,7 @@ from control_plane.api import (
     routes_deployments,
     routes_events,
     routes_fleet,
+    routes_install,
     routes_jobs,
     routes_metrics,
     routes_projects,
@@ -107,6 +108,7 @@ def create_app(
         routes_events,
         routes_metrics,
         routes_system,
+        routes_install,
     ):
         app.router.routes.extend(routes.router.routes)
     install_docs(app)

@@ -4,11 +4,13 @@ import asyncio
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent import __version__
 from control_plane.api.problem_types import MALFORMED_JSON, PROTOCOL_ERRORS, status_of
 from control_plane.config import Settings
 from control_plane.core.errors import ControlPlaneError
@@ -33,6 +35,13 @@ OPERATIONS = {
     for path, item in DOCUMENT["paths"].items()
     for method, operation in item.items()
 }
+NO_JSON = {
+    "GET /metrics": "instadeploy_agents_connected 1.0",
+    "GET /install.sh": '{ main "$@"; exit; }',
+    "GET /cloud-init.yaml": "#cloud-config",
+    "GET /agent.pyz": __version__,
+}
+"""What the example of a route prints whose answer is not JSON."""
 RECIPES = re.findall(r"^```bash\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 needs_tools = pytest.mark.skipif(
@@ -143,7 +152,11 @@ def test_the_state_diagrams_show_every_move_and_no_other(heading: str, moves: An
 
 
 def test_each_setting_that_is_named_exists() -> None:
-    named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", TEXT)) - {"AGENT_HOSTNAME", "CI_JOB_ID"}  # the agent's, GitLab's
+    named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", TEXT)) - {
+        "AGENT_HOSTNAME",
+        "CI_JOB_ID",
+        "ENROLLMENT_TOKEN",
+    }  # the agent's, GitLab's, a placeholder
     assert named
     assert named <= {name.upper() for name in Settings.model_fields}
 
@@ -164,7 +177,12 @@ async def shell(site: Site, script: str, directory: Path, **environ: str) -> tup
         "-c",
         script,
         cwd=directory,
-        env={"PATH": "/usr/bin:/bin", "CONTROL_PLANE": site.url, "API_TOKEN": API_TOKEN, **environ},
+        env={
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "CONTROL_PLANE": site.url,
+            "API_TOKEN": API_TOKEN,
+            **environ,
+        },
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -195,8 +213,8 @@ async def test_the_examples_can_be_pasted_into_a_shell(site: Site, agent: GoAgen
         if route.endswith("/compose"):
             assert output.startswith("services:"), route
             continue
-        if route == "GET /metrics":
-            assert "instadeploy_agents_connected 1.0" in output
+        if route in NO_JSON:
+            assert NO_JSON[route] in output
             continue
         if "204 No Content" in section:
             assert output == "", route

@@ -15,7 +15,7 @@ from tests.support.go_agent import GoAgent
 from tests.support.http import untidied
 from tests.support.raw_socket import RawSocket, RefusalError
 
-OPEN = {"/", "/health", "/ready", "/docs", "/openapi.json", "/static"}
+OPEN = {"/", "/health", "/ready", "/docs", "/openapi.json", "/static", "/install.sh", "/cloud-init.yaml", "/agent.pyz"}
 """What this service is and how to use it; nothing of what it knows."""
 SAMPLE = {
     "name": "web",

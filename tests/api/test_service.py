@@ -11,7 +11,7 @@ from tests.support.app import Site
 from tests.support.go_agent import GoAgent
 from tests.support.problem_app import checked
 
-PUBLIC = ("/", "/health", "/ready", "/docs", "/openapi.json")
+PUBLIC = ("/", "/health", "/ready", "/docs", "/openapi.json", "/install.sh", "/cloud-init.yaml", "/agent.pyz")
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}])

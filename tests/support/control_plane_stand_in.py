@@ -123,6 +123,8 @@ class ControlPlaneStandIn:
     def __init__(self) -> None:
         self.refuse_with: list[int] = []
         self.enrollments: Enrollments | None = None
+        self.files: dict[str, bytes] = {}
+        """By path: what plain GET requests are answered with."""
         self.refused = asyncio.Event()
         self._links: asyncio.Queue[Link] = asyncio.Queue()
         self._server: Server | None = None
@@ -160,6 +162,9 @@ class ControlPlaneStandIn:
         await link.read()
 
     def _admit(self, socket: ServerConnection, request: Request) -> Response | None:
+        if request.path in self.files:
+            body = self.files[request.path]
+            return Response(200, "OK", Headers({"Content-Length": str(len(body)), "Connection": "close"}), body)
         if self.refuse_with:
             return self._refusal(socket, self.refuse_with.pop(0), "no\n")
         refusal = self.enrollments.refuse(request.headers) if self.enrollments else None

@@ -25,6 +25,7 @@ NO_SETTINGS = {
     "CI_JOB_ID": "a variable of GitLab's CI",
     "JOB_ID": "a shell variable of the examples",
     "TAG": "stands for any variable of a Compose file",
+    "ENROLLMENT_TOKEN": "stands for an enrolment token in the cloud-config",
     "HOME": "where Docker keeps its logins",
     "PAGE": "set in examples/hello/docker-compose.yml",
     "REQUIRE_DOCKER": "read by the tests",
