@@ -5,6 +5,7 @@ mean nothing to a shell, to YAML and in a URL's path; from any other request the
 """
 
 import asyncio
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,13 @@ def base_url(request: Request) -> str:
 
 def installer(server: str, agent: AgentFile) -> str:
     """Return the script for a server's base URL, which may be empty."""
-    script = (TEMPLATES / "install.sh").read_text("utf-8")
-    unit = (TEMPLATES / "instadeploy-agent.service").read_text("utf-8")
-    return script.replace("@UNIT@\n", unit).replace("@SERVER@", server).replace("@AGENT_SHA256@", agent.sha256)
+    script = _template("install.sh").replace("@UNIT@\n", _template("instadeploy-agent.service"))
+    return script.replace("@SERVER@", server).replace("@AGENT_SHA256@", agent.sha256)
+
+
+@functools.cache
+def _template(name: str) -> str:
+    return (TEMPLATES / name).read_text("utf-8")
 
 
 def _as_file(media_type: str, example: str) -> dict[int | str, dict[str, Any]]:
@@ -67,10 +72,8 @@ async def get_installer(request: Request) -> Response:
 )
 async def get_cloud_config(request: Request) -> Response:
     """Return user data for cloud-init that runs the installer at a host's first start; put an enrolment token in it."""
-    template = (TEMPLATES / "cloud-init.yaml").read_text("utf-8")
-    return Response(
-        template.replace("@SERVER@", base_url(request) or NO_ADDRESS), media_type="text/cloud-config; charset=utf-8"
-    )
+    config = _template("cloud-init.yaml").replace("@SERVER@", base_url(request) or NO_ADDRESS)
+    return Response(config, media_type="text/cloud-config; charset=utf-8")
 
 
 @router.get(

@@ -7,6 +7,7 @@ from control_plane.api.agent_file import agent_file
 from tests.support.clean_host import CleanHost, Ended
 from tests.support.control_plane_stand_in import ControlPlaneStandIn
 from tests.support.installing import AGENT, ENROLLMENT, ENV, NEWER, STARTED, STATE, enrollments, script
+from tests.support.server import ServerProcess
 
 
 async def install(host: CleanHost, plane: ControlPlaneStandIn, *arguments: str) -> Ended:
@@ -129,3 +130,18 @@ async def test_an_agent_that_does_not_run_is_not_called_installed(host: CleanHos
     assert ended.status == 1
     assert "journalctl -u instadeploy-agent.service says why" in ended.output
     assert "is installed" not in ended.output
+
+
+async def test_the_real_control_plane_serves_all_that_the_installer_fetches_and_refuses_a_stranger(
+    host: CleanHost,
+) -> None:
+    before = host.tree()
+    async with ServerProcess() as server, server.client() as client:
+        served = (await client.get("/install.sh")).text
+        dry = await host.run(served, "--dry-run", "--enroll", ENROLLMENT)
+        assert dry.status == 0, dry.output
+        assert f"from {server.url}/agent.pyz" in dry.output
+        refused = await host.run(served, "--enroll", ENROLLMENT)
+    assert refused.status == 1
+    assert "refused the enrolment token (HTTP 401" in refused.output
+    assert (host.tree(), host.calls()) == (before, [])
