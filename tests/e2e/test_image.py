@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agent import __version__
 from examples import engine
 from tests.e2e.python_image import ROOT, import_python_image
 from tests.support.docker import docker
@@ -104,13 +105,19 @@ async def test_tokens_and_database_outlive_the_container_and_a_stop_is_clean(sta
     assert token not in await docker("logs", stack.container)
 
 
-async def test_the_image_holds_no_tests_no_agent_no_pip_and_no_secrets(image: str) -> None:
+async def test_the_image_holds_no_tests_no_pip_and_no_secrets(image: str) -> None:
     listing = await docker(
         "run", "--rm", image, "sh", "-c", "ls -a /app /data; ls /opt/venv/lib/python3*/site-packages"
     )
     names = set(listing.split())
-    assert {"run.py", "control_plane", "fastapi"} <= names
-    assert not names & {"tests", "agent", "examples", ".git", ".env", "pip", "pytest", "control_plane.db"}
+    assert {"run.py", "control_plane", "agent", "fastapi"} <= names
+    assert not names & {"tests", "examples", ".git", ".env", "pip", "pytest", "control_plane.db"}
+
+
+async def test_the_image_can_make_the_agent_that_hosts_install(image: str) -> None:
+    make = "from control_plane.api.agent_file import agent_file as made; open('/tmp/a.pyz', 'wb').write(made().content)"
+    script = f'python3 -c "{make}" && cd / && python3 -I -S /tmp/a.pyz --version'
+    assert (await docker("run", "--rm", image, "sh", "-c", script)).strip() == __version__
 
 
 @pytest.mark.parametrize("written", ["", "API_TOKEN=from-the-env-file-0123456789"])
