@@ -1,7 +1,7 @@
 """The words of the agent wire, and the agent's half of its JSON: it reads commands and writes answers.
 
 `agent/` imports this and nothing else of the control plane; `core.protocol` adds the server's half. Only the
-standard library is imported here, for hosts run the agent without installing a package (decision 0011).
+standard library is imported here, for hosts run the agent without installing a package (decision 0014).
 Installed agents speak exactly this, so names here never change; what newer agents say beyond it is optional.
 """
 
