@@ -6,25 +6,15 @@ import pytest
 
 from control_plane import config
 from control_plane.config import Settings, SettingsError, allowed_values, load_settings
+from tests.support.settings import NAMES, leave_nothing_set, refusal
 
 ROOT = Path(__file__).parents[2]
-NAMES = sorted(name.upper() for name in Settings.model_fields)
 GOOD = "kV3x9-Zp_41hTqLw8sRb"
 
 
 @pytest.fixture(autouse=True)
 def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in NAMES:
-        monkeypatch.delenv(name, raising=False)
-
-
-def refusal(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError) as caught:
-        load_settings()
-    return str(caught.value)
+    leave_nothing_set(tmp_path, monkeypatch)
 
 
 def test_nothing_set_gives_the_documented_defaults(tmp_path: Path) -> None:
@@ -199,60 +189,6 @@ def test_an_open_api_is_allowed_on_loopback(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("API_AUTH", "none")
     monkeypatch.setenv("HOST", "127.0.0.1")
     assert load_settings().api_auth == "none"
-
-
-def test_origins_are_split_and_brought_into_the_form_that_browsers_send(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALLOWED_ORIGINS", "https://Deploy.example.com:443/, http://[::1]:8080,,http://x:80")
-    assert load_settings().allowed_origins == ("https://deploy.example.com", "http://[::1]:8080", "http://x")
-
-
-@pytest.mark.parametrize(
-    "origin", ["*", "example.com", "https://*.example.com", "https://x/path", "ftp://x", "https://u@x", "http://x:y"]
-)
-def test_what_is_not_an_origin_is_refused(monkeypatch: pytest.MonkeyPatch, origin: str) -> None:
-    assert refusal(monkeypatch, ALLOWED_ORIGINS=origin).startswith(f"ALLOWED_ORIGINS is {origin!r}: ")
-
-
-def test_hosts_are_split_and_brought_into_the_form_that_is_compared_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALLOWED_HOSTS", "Deploy.Example.com:8443, *.example.org.,,[::1]:80, 192.0.2.7:1, 10.0.0.0/8")
-    settings = load_settings()
-    assert settings.allowed_hosts == ("deploy.example.com", "*.example.org", "::1", "192.0.2.7", "10.0.0.0/8")
-    assert settings.served_hosts == settings.allowed_hosts
-
-
-@pytest.mark.parametrize("host", ["https://x", "x/y", "a..b", "*.*.com", "a.*.com", "x y", "-a.com", "é.com", "*."])
-def test_what_is_no_host_is_refused(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
-    assert refusal(monkeypatch, ALLOWED_HOSTS=host).startswith(f"ALLOWED_HOSTS is {host!r}: {host!r} is not a host")
-
-
-@pytest.mark.parametrize(
-    ("host", "allowed", "served"),
-    [
-        ("0.0.0.0", "", ()),
-        ("192.0.2.7", "", ()),
-        ("127.0.0.1", "", ("localhost", "127.0.0.0/8", "::1", "127.0.0.1")),
-        ("LOCALHOST", "", ("localhost", "127.0.0.0/8", "::1", "localhost")),
-        ("127.0.0.1", "deploy.example.com", ("deploy.example.com",)),
-        ("127.0.0.1", "*", ()),
-        ("0.0.0.0", "deploy.example.com", ("deploy.example.com",)),
-    ],
-)
-def test_unset_hosts_mean_those_of_loopback_or_any(
-    monkeypatch: pytest.MonkeyPatch, host: str, allowed: str, served: tuple[str, ...]
-) -> None:
-    monkeypatch.setenv("HOST", host)
-    monkeypatch.setenv("ALLOWED_HOSTS", allowed)
-    assert load_settings().served_hosts == served
-
-
-def test_proxies_are_split_into_addresses_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRUSTED_PROXIES", "192.0.2.1, 10.0.0.0/8,,2001:DB8::/32")
-    assert load_settings().trusted_proxies == ("192.0.2.1/32", "10.0.0.0/8", "2001:db8::/32")
-
-
-@pytest.mark.parametrize("proxy", ["*", "proxy.example.com", "10.0.0.1/8", "10.0.0.0/33", "0.0.0.0/0", "::/0"])
-def test_proxies_that_would_let_others_in_are_refused(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
-    assert refusal(monkeypatch, TRUSTED_PROXIES=proxy).startswith(f"TRUSTED_PROXIES is {proxy!r}: {proxy!r} is ")
 
 
 def test_the_environment_wins_over_the_file_and_empty_is_not_set(
