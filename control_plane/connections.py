@@ -11,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from control_plane.api.auth import ACTOR
 from control_plane.api.request_heads import HeadLimitProtocol
+from control_plane.api.whole_answers import WholeAnswerProtocol
 from control_plane.core.strangers import STRANGERS, Strangers
 from control_plane.ws.arrivals import ArrivalsProtocol
 
@@ -61,5 +62,5 @@ class StrangerProtocol(HttpToolsProtocol):
         return cast("Strangers", self.app_state[STRANGERS])
 
 
-class HttpProtocol(StrangerProtocol, ArrivalsProtocol, HeadLimitProtocol):
+class HttpProtocol(StrangerProtocol, ArrivalsProtocol, HeadLimitProtocol, WholeAnswerProtocol):
     """Uvicorn's, with what either edge adds to it."""
