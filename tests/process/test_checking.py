@@ -120,6 +120,12 @@ async def test_the_processes_know_no_secret_and_hold_no_file_of_the_server(tmp_p
             assert process.net_connections("inet") == []
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="this system has no such policy")
+async def test_the_processes_take_no_core_from_the_server_when_it_wakes_them(tmp_path: Path) -> None:
+    async with ServerProcess(tmp_path) as server:
+        assert {os.sched_getscheduler(process.pid) for process in await workers(server)} == {os.SCHED_BATCH}
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_the_processes_end_with_the_server_however_it_ends(tmp_path: Path, number: signal.Signals) -> None:
     async with ServerProcess(tmp_path) as server:
