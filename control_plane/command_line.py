@@ -12,7 +12,9 @@ from control_plane.commands.backup import back_up
 from control_plane.commands.check import check
 from control_plane.commands.refusals import CommandError
 from control_plane.commands.restore import restore
+from control_plane.commands.token import create_token
 from control_plane.config import SettingsError, load_database_path
+from control_plane.core.access import Role
 
 EXIT_NOT_WELL = 1
 EXIT_NOT_DONE = 2
@@ -46,6 +48,8 @@ def _run(asked: argparse.Namespace, database: Path) -> int:
         return 0 if check(database, asked.file) else EXIT_NOT_WELL
     if asked.command == "backup":
         back_up(database, asked.file, overwrite=asked.overwrite)
+    elif asked.command == "token":
+        create_token(database, Role(asked.role), asked.name, asked.organization)
     else:
         restore(database, asked.file)
     return 0
@@ -67,4 +71,11 @@ def _parser() -> argparse.ArgumentParser:
     back.add_argument("file", metavar="FILE", type=Path)
     look = commands.add_parser("check", help="look the database over, or the backup FILE")
     look.add_argument("file", metavar="FILE", type=Path, nargs="?")
+    token = commands.add_parser("token", help="`token create`: make an API token, also while the control plane runs")
+    create = token.add_subparsers(dest="action", metavar="create", required=True, parser_class=_Parser).add_parser(
+        "create"
+    )
+    create.add_argument("--role", required=True, choices=[role.value for role in Role], help="what it may do")
+    create.add_argument("--name", default="made on the host", help="who or what uses it, for people")
+    create.add_argument("--organization", default="default", help="the name of its organisation")
     return parser

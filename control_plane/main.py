@@ -53,6 +53,7 @@ from control_plane.operations.token_book import TokenBook
 from control_plane.secrets import Secrets
 from control_plane.snapshot import secret_settings, visible_settings
 from control_plane.store.database import StorageBrokenError
+from control_plane.store.errands import errands_directory
 from control_plane.store.store import Store
 from control_plane.ws import endpoint
 
@@ -147,7 +148,11 @@ async def _lifespan(
         Loop("deadlines", deadlines.INTERVAL_SECONDS, partial(deadlines.run_once, plane)),
         Loop("acknowledgements", acknowledgements.INTERVAL_SECONDS, partial(acknowledgements.run_once, plane)),
         Loop("disk", disk.INTERVAL_SECONDS, partial(disk.run_once, plane)),
-        Loop("tokens", tokens.INTERVAL_SECONDS, partial(tokens.run_once, plane)),
+        Loop(
+            "tokens",
+            tokens.INTERVAL_SECONDS,
+            partial(tokens.run_once, plane, errands_directory(settings.database_path)),
+        ),
         Loop("presence", presence.INTERVAL_SECONDS, partial(presence.run_once, plane)),
         Loop(
             "retention",
