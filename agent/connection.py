@@ -17,6 +17,7 @@ from agent import __version__, host, refusals
 from agent.credentials import Credentials, NoTokenGivenError, Source
 from agent.outbox import Outbox
 from agent.settings import Settings
+from agent.tls import context_for, explain_tls
 from control_plane.core import wire
 from control_plane.core.wire import Capability
 
@@ -48,6 +49,8 @@ def delay_bounds(failures: int, error: Exception | None = None) -> tuple[float, 
 
 def explain(error: Exception, settings: Settings) -> str:
     """Return one sentence on why there is no connection, other than an HTTP answer, and what to do about it."""
+    if about_tls := explain_tls(error, settings.server_url, settings.tls_files):
+        return about_tls
     if isinstance(error, ConnectionClosed):
         return f"The connection to the control plane is gone ({error})"
     if isinstance(error, TimeoutError):
@@ -114,6 +117,7 @@ class Connection:
     def _dial(self) -> connect:
         return connect(
             self._settings.server_url,
+            ssl=context_for(self._settings.tls_files) if self._settings.server_url.startswith("wss:") else None,
             additional_headers=handshake_headers(self._settings, self._credentials, self._instance),
             compression=None,
             max_size=wire.MAX_MESSAGE_BYTES,

@@ -7,13 +7,14 @@ sentence that names the flag or variable, so that nothing later has to doubt the
 import argparse
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
 from agent import __version__
+from agent.tls import TlsFileError, TlsFiles, read_tls_files
 from control_plane.core import wire
 
 MAX_HEADER_VALUE_CHARACTERS = 255
@@ -36,6 +37,7 @@ class Settings:
     projects_dir: Path
     dry_run: bool
     log_level: str
+    tls_files: TlsFiles
 
     def __repr__(self) -> str:
         return f"Settings(server_url={self.server_url!r}, hostname={self.hostname!r})"
@@ -62,8 +64,9 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     token, enrollment_token = _tokens(
         flags, pick(flags.token, "AGENT_SECRET_TOKEN"), pick(flags.enroll, "AGENT_ENROLLMENT_TOKEN")
     )
+    server_url = _server_url(pick(flags.server, "SERVER_URL"))
     return Settings(
-        server_url=_server_url(pick(flags.server, "SERVER_URL")),
+        server_url=server_url,
         token=token,
         enrollment_token=enrollment_token,
         enroll_only=flags.enroll_only,
@@ -71,6 +74,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         projects_dir=Path(projects_dir).expanduser() if projects_dir else _default_projects_dir(environ),
         dry_run=flags.dry_run,
         log_level=flags.log_level.upper(),
+        tls_files=_tls_files(server_url, lambda name: pick(getattr(flags, name.lower()), name)),
     )
 
 
@@ -100,10 +104,28 @@ def _parser() -> _Parser:
         help="where projects are kept (PROJECTS_DIR); default: /var/lib/instadeploy/projects for root, "
         "~/.local/share/instadeploy/projects for others",
     )
+    _add_tls_flags(parser)
     parser.add_argument("--dry-run", action="store_true", help="check Compose files and start nothing")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     parser.add_argument("--version", action="version", version=__version__)
     return parser
+
+
+def _add_tls_flags(parser: argparse.ArgumentParser) -> None:
+    trusted = "authorities of which the control plane's certificate must be (SERVER_CA_FILE)"
+    for flag, variable, told in (
+        ("--ca-file", "SERVER_CA_FILE", trusted),
+        ("--client-cert", "CLIENT_CERT_FILE", "this agent's own certificate (CLIENT_CERT_FILE)"),
+        ("--client-key", "CLIENT_KEY_FILE", "its private key (CLIENT_KEY_FILE)"),
+    ):
+        parser.add_argument(flag, dest=variable.lower(), metavar="FILE", help=told)
+
+
+def _tls_files(server_url: str, pick: Callable[[str], str]) -> TlsFiles:
+    try:
+        return read_tls_files(pick, secure=urlsplit(server_url).scheme == "wss")
+    except TlsFileError as error:
+        raise SettingsError(str(error)) from None
 
 
 def _server_url(value: str) -> str:

@@ -18,10 +18,11 @@ _ANY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 - compared with, not bound
 _CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
 
 
-def http_url(host: str, port: int) -> str:
-    """Return the base URL of a server bound to `host`, for people and programs to use."""
+def http_url(host: str, port: int, *, secure: bool = False) -> str:
+    """Return the base URL of a server bound to `host`, for people and programs to use; `secure`: it speaks TLS."""
     name = _reachable(host)
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+    scheme = "https" if secure else "http"
+    return f"{scheme}://[{name}]:{port}" if ":" in name else f"{scheme}://{name}:{port}"
 
 
 def announcement(base_url: str, told: NewSecrets) -> str:

@@ -55,6 +55,7 @@ from control_plane.snapshot import secret_settings, visible_settings
 from control_plane.store.database import StorageBrokenError
 from control_plane.store.errands import errands_directory
 from control_plane.store.store import Store
+from control_plane.tls import LOOK_SECONDS, Tls
 from control_plane.ws import endpoint
 
 EXIT_STORAGE_BROKEN = 70
@@ -70,14 +71,18 @@ Press **Authorize** and give your API token; then every route below can be tried
 
 
 def create_app(
-    settings: Settings, secrets: Secrets, *, start_checker: Callable[[], Checker] = ThreadChecker
+    settings: Settings,
+    secrets: Secrets,
+    *,
+    start_checker: Callable[[], Checker] = ThreadChecker,
+    tls: Tls | None = None,
 ) -> FastAPI:
     """Return the app for these settings. Its lifespan opens the database and raises StartupError if it cannot."""
     app = AppWithShortcuts(
         title="InstaDeploy control plane",
         description=DESCRIPTION,
         version=__version__,
-        lifespan=partial(_lifespan, settings=settings, secrets=secrets, start_checker=start_checker),
+        lifespan=partial(_lifespan, settings=settings, secrets=secrets, start_checker=start_checker, tls=tls),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # clients do not follow them with a body, and would be told nothing
@@ -88,6 +93,7 @@ def create_app(
     app.trusted_proxies = proxies if settings.trusted_proxies else None
     app.state.api_tokens = secrets.api
     app.state.agent_token = None if settings.agent_shared_secret == "off" else secrets.agent  # noqa: S105
+    app.state.agents_need_certificates = tls is not None and tls.asks_clients
     app.state.allowed_origins = settings.allowed_origins
     hosts = app.state.allowed_hosts = AllowedHosts(settings.served_hosts) if settings.served_hosts else None
     metrics = app.state.metrics = Metrics(__version__)
@@ -139,7 +145,7 @@ def _note_turned_away(metrics: Metrics, address: str, first: bool) -> None:
 
 @asynccontextmanager
 async def _lifespan(
-    app: FastAPI, *, settings: Settings, secrets: Secrets, start_checker: Callable[[], Checker]
+    app: FastAPI, *, settings: Settings, secrets: Secrets, start_checker: Callable[[], Checker], tls: Tls | None
 ) -> AsyncIterator[dict[str, Any]]:
     plane = await _open(settings, app.state.metrics, start_checker)
     await plane.token_book.refresh()
@@ -163,6 +169,9 @@ async def _lifespan(
     ]
     if settings.health_check_interval_seconds:
         loops.append(Loop("health_checks", health_checks.INTERVAL_SECONDS, partial(health_checks.run_once, plane)))
+    if tls is not None:
+        app.state.metrics.certificate_ends_at.set_function(lambda: tls.ends_at)
+        loops.append(Loop("certificate", LOOK_SECONDS, tls.look))
     supervisor = Supervisor(loops, asyncio.get_running_loop().time)
     app.state.control_plane = plane
     app.state.supervisor = supervisor

@@ -5,6 +5,7 @@ Each value is brought into the one form that the server compares with. Here it i
 
 import ipaddress
 import socket
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ NETWORK_ALLOWED: dict[str, str] = {
     "host": "an IP address, or a name that resolves to one",
     "allowed_origins": "origins such as `https://deploy.example.com`, separated by commas",
     "allowed_hosts": "names, `*.example.com`, addresses and networks, separated by commas; or `*`",
+    **dict.fromkeys(("tls_certfile", "tls_keyfile", "tls_client_ca"), "the path of a file in PEM form"),
     "trusted_proxies": "addresses and networks such as `192.0.2.1` and `10.0.0.0/8`, separated by commas",
 }
 """What those settings may be that no type tells."""
@@ -35,6 +37,9 @@ class NetworkSettings(BaseSettings):
     trusted_proxies: Words = ()
     max_failed_tokens_per_minute: int = Field(default=20, ge=1, le=1_000_000)
     max_unauthenticated_per_address: int = Field(default=512, ge=1, le=1_000_000)
+    tls_certfile: Path | None = None
+    tls_keyfile: Path | None = None
+    tls_client_ca: Path | None = None
     backlog: int = Field(default=4096, ge=1, le=65_535)
 
     @field_validator("allowed_origins", mode="before")

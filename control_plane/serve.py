@@ -35,6 +35,7 @@ from control_plane.operations.context import ControlPlane
 from control_plane.operations.draining import drain
 from control_plane.operations.grace import MOMENT_SECONDS
 from control_plane.secrets import Secrets, resolve_secrets
+from control_plane.tls import Tls, load_tls
 from control_plane.ws.socket import AgentSocketProtocol
 
 EXIT_CONFIGURATION = 2
@@ -49,6 +50,11 @@ While 3,000 agents connected and talked, Python's own (700, 10, 10) made five fu
 each and 1.4 s together, in which no agent was served; with these and the program itself frozen there was none.
 """
 
+TLS_HANDSHAKE_SECONDS = 10.0
+"""What agents give the whole of theirs."""
+TLS_SHUTDOWN_SECONDS = 2.0
+"""How long the other side may take to say that it has understood an end."""
+
 log = structlog.get_logger()
 
 
@@ -58,6 +64,7 @@ def main() -> int:
     warnings: list[str] = []
     try:
         settings = load_settings(warn=warnings.append)
+        tls = load_tls(settings)
         listener = listen(settings)
         _claim(settings.database_path)
         secrets, told = resolve_secrets(settings)
@@ -67,12 +74,12 @@ def main() -> int:
     configure_logging(settings.log_format, settings.log_level)
     for line in warnings:
         log.warning(line)
-    base_url = http_url(settings.host, listener.getsockname()[1])
+    base_url = http_url(settings.host, listener.getsockname()[1], secure=tls is not None)
     if told is not None:
         sys.stdout.write(announcement(base_url, told))
         sys.stdout.flush()
     with listener:
-        return _run(settings, secrets, listener, base_url)
+        return _run(settings, secrets, listener, base_url, tls)
 
 
 def _claim(path: Path) -> None:
@@ -112,13 +119,13 @@ def _why_not_bound(host: str, port: int, error: OSError) -> str:
     return f"HOST {host} and PORT {port} cannot be listened on ({error.strerror})."
 
 
-def _run(settings: Settings, secrets: Secrets, listener: socket.socket, base_url: str) -> int:
+def _run(settings: Settings, secrets: Secrets, listener: socket.socket, base_url: str, tls: Tls | None) -> int:
     _raise_open_files_limit()
     refusals: list[StartupError] = []
     try:
-        app = create_app(settings, secrets, start_checker=ProcessChecker)
+        app = create_app(settings, secrets, start_checker=ProcessChecker, tls=tls)
         config = _uvicorn_config(_guarded(app, refusals), settings)
-        _Server(config, base_url, lambda: app.state.control_plane).run(sockets=[listener])
+        _Server(config, base_url, lambda: app.state.control_plane, tls).run(sockets=[listener])
     except StartupError as error:
         refusals.append(error)
     except SystemExit as ended:
@@ -160,8 +167,11 @@ class _Server(uvicorn.Server):
     `plane` returns the control plane, which there is from the end of `startup` on.
     """
 
-    def __init__(self, config: uvicorn.Config, base_url: str, plane: Callable[[], ControlPlane]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, base_url: str, plane: Callable[[], ControlPlane], tls: Tls | None
+    ) -> None:
         super().__init__(config)
+        self._tls = tls
         self._base_url = base_url
         self._plane = plane
 
@@ -171,8 +181,27 @@ class _Server(uvicorn.Server):
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)
+        await super().startup(sockets if self._tls is None else [])
+        if self._tls is not None:
+            await self._listen_with(self._tls, sockets or [])
         log.info("listening", url=self._base_url, version=__version__)
+
+    async def _listen_with(self, tls: Tls, sockets: list[socket.socket]) -> None:
+        """What uvicorn does with plain sockets; it would give a handshake a minute, and a stop half of one."""
+        self._loop.add_signal_handler(signal.SIGHUP, tls.ask_reload)
+        for listener in sockets:
+            server = await self._loop.create_server(
+                self._new_connection,
+                sock=listener,
+                backlog=self.config.backlog,
+                ssl=tls.context,
+                ssl_handshake_timeout=TLS_HANDSHAKE_SECONDS,
+                ssl_shutdown_timeout=TLS_SHUTDOWN_SECONDS,
+            )
+            self.servers.append(server)
+
+    def _new_connection(self) -> asyncio.Protocol:
+        return HttpProtocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # Uvicorn closes all sockets at once, and tells the app only when every request has ended.

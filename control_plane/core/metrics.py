@@ -5,6 +5,7 @@ What changes with every deploy is bound to its labels here, ahead, so that count
 label grows with the fleet: no agent, project, job or path is one. docs/monitoring.md explains each metric.
 """
 
+import math
 import platform
 
 from prometheus_client import (
@@ -25,6 +26,8 @@ HEALTH_CHECK_OUTCOMES = ("asked", "skipped", "answered", "late", "missed")
 PEERS_CLOSE_CODES = (1000, 1005, 1006)
 """What ends a connection from the agent's side (RFC 6455, section 7.4.1): closed, closed without a code, cut."""
 REFUSAL_CODES = (
+    "certificate_mismatch",
+    "certificate_required",
     "draining",
     "flooding",
     "host_not_allowed",
@@ -118,6 +121,10 @@ class Metrics:
         self._http_refusals = self._counter(
             "http_refusals", "HTTP answers that are problems, by status and problem code.", "status", "code"
         )
+        self.certificate_ends_at = self._gauge(
+            "certificate_ends_timestamp_seconds", "When the TLS certificate in use ends, Unix time; NaN without TLS."
+        )
+        self.certificate_ends_at.set(math.nan)
         self.connections_turned_away = self._counter(
             "connections_turned_away",
             "Connections without a valid token that were ended, for their address had too many.",

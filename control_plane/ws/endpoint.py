@@ -17,6 +17,7 @@ from control_plane.core.protocol import HEADER_AGENT_TOKEN, BadMessageError, Clo
 from control_plane.fleet.session import AgentSession
 from control_plane.operations import results
 from control_plane.operations.context import ControlPlane
+from control_plane.ws.certificates import refuse_other_certificates
 from control_plane.ws.close_codes import close_for
 from control_plane.ws.failures import TOO_MANY, counted
 from control_plane.ws.handshake import Newcomer, RefusedError, identify
@@ -71,6 +72,7 @@ async def _admit(websocket: WebSocket, plane: ControlPlane) -> tuple[AgentSessio
     state = websocket.app.state
     newcomer = identify(websocket.headers, address, state.agent_token, plane.token_book, state.allowed_origins)
     identity = newcomer.identity
+    refuse_other_certificates(websocket, identity.hostname)
     if seconds := plane.cooldowns.left(identity.place):
         await asyncio.sleep(REFUSAL_DELAY_SECONDS)
         raise RefusedError(

@@ -198,3 +198,10 @@ def oversized_start(websocket: WebSocket) -> str:
     """Return how the message began that was too large; empty when it is not known."""
     protocol: AgentSocketProtocol = websocket.scope["extensions"][EXTENSION]
     return protocol.oversized_start.decode("utf-8", "replace")
+
+
+def peer_certificate(websocket: WebSocket) -> dict[str, Any] | None:
+    """Return the certificate that the peer has shown and TLS has found valid; None without one, or without TLS."""
+    protocol: AgentSocketProtocol = websocket.scope["extensions"][EXTENSION]
+    certificate: dict[str, Any] | None = protocol.transport.get_extra_info("peercert")
+    return certificate

@@ -9,6 +9,7 @@ import base64
 import json
 import os
 import socket
+import ssl
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,13 +73,14 @@ class RawSocket:
         hostname: str,
         *headers: Header,
         receive_buffer: int | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> Self:
         """Connect as the agent `hostname`, with more `headers`. Raises RefusalError.
 
         `receive_buffer`: bytes that the kernel takes for a peer that does not read; by default many.
         """
         named: list[Header] = [("Authorization", f"Bearer {token}"), ("X-Agent-Hostname", hostname)]
-        return await cls.upgrade(url, [*named, *headers], receive_buffer=receive_buffer)
+        return await cls.upgrade(url, [*named, *headers], receive_buffer=receive_buffer, tls=tls)
 
     @classmethod
     async def upgrade(
@@ -89,10 +91,12 @@ class RawSocket:
         receive_buffer: int | None = None,
         pieces: int = 1,
         host: str | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> Self:
         """Send an upgrade request with just these headers beside those of RFC 6455. Raises RefusalError.
 
         `pieces`: how many packets it comes in. `host`: what it calls the server, by default as `url` does.
+        `tls`: what it trusts and shows over TLS.
         """
         at = urlsplit(url)
         connection = socket.socket()
@@ -100,7 +104,8 @@ class RawSocket:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         connection.setblocking(False)
         await asyncio.get_running_loop().sock_connect(connection, (at.hostname, at.port))
-        raw = cls(*await asyncio.open_connection(sock=connection, limit=2**16))
+        name = None if tls is None else at.hostname
+        raw = cls(*await asyncio.open_connection(sock=connection, limit=2**16, ssl=tls, server_hostname=name))
         lines = [f"GET {at.path} HTTP/1.1\r\nHost: {host or at.netloc}\r\n".encode()]
         lines += [b"Upgrade: websocket\r\nConnection: Upgrade\r\n"]
         lines += [b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ", base64.b64encode(os.urandom(16)), b"\r\n"]

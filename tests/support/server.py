@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import signal
+import ssl
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -39,7 +40,7 @@ class ServerProcess:
     `env` is laid over settings made for tests: loopback, a free port, JSON logs, random tokens, one second of grace;
     a value of None leaves that variable unset. `directory` is where it is started, by default a temporary one.
     `sabotage` takes one guard out of it, by the name of a module of tests.support.sabotage; `wrapper` is a command
-    to start it by, such as strace with its options.
+    to start it by, such as strace with its options. `trust` is what clients of a server with TLS need.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class ServerProcess:
         *,
         sabotage: str | None = None,
         wrapper: Sequence[str] = (),
+        trust: ssl.SSLContext | None = None,
     ) -> None:
         self._temporary = None if directory else tempfile.TemporaryDirectory(prefix="control-plane-")
         self.directory = directory or Path(self._temporary.name if self._temporary else "")
@@ -56,6 +58,7 @@ class ServerProcess:
         self.api_token = self.env.get("API_TOKEN", "")
         self.agent_token = self.env.get("AGENT_SECRET_TOKEN", "")
         sabotaged = ("-m", "tests.support.sabotage", sabotage)
+        self._trust = trust
         self._command = [*wrapper, sys.executable, *(sabotaged if sabotage else (str(RUN),))]
         if sabotage:
             self.env["PYTHONPATH"] = str(RUN.parent)
@@ -65,6 +68,7 @@ class ServerProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._readers: list[asyncio.Task[None]] = []
         self._listening = asyncio.Event()
+        self._logged = asyncio.Condition()
 
     @property
     def output(self) -> str:
@@ -90,7 +94,9 @@ class ServerProcess:
     def client(self, token: str | None = None) -> httpx.AsyncClient:
         """Return a client of the API that presents `token`, or the API's own."""
         headers = {"Authorization": f"Bearer {token or self.api_token}"}
-        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+        return httpx.AsyncClient(
+            base_url=self.url, headers=headers, timeout=30, trust_env=False, verify=self._trust or True
+        )
 
     async def __aenter__(self) -> Self:
         try:
@@ -139,6 +145,11 @@ class ServerProcess:
             asyncio.create_task(self._read_stdout(process.stdout)),
             asyncio.create_task(self._read_stderr(process.stderr)),
         ]
+
+    async def logged(self, event: str) -> None:
+        """Return once it has logged an event of this name."""
+        async with asyncio.timeout(START_SECONDS), self._logged:
+            await self._logged.wait_for(lambda: f'"event": "{event}"' in self.stderr)
 
     async def wait(self) -> int:
         """Wait until it ends by itself; return its exit status (negative: the signal that it died of)."""
@@ -201,7 +212,9 @@ class ServerProcess:
 
     async def _read_stderr(self, stream: asyncio.StreamReader) -> None:
         async for line in stream:
-            self.stderr += line.decode()
+            async with self._logged:
+                self.stderr += line.decode()
+                self._logged.notify_all()
             event = _json_event(line)
             if event.get("event") == "listening":
                 self.url = str(event["url"])

@@ -192,7 +192,15 @@ def test_help_names_every_environment_variable(capsys: pytest.CaptureFixture[str
         settings.read_settings(["--help"], {})
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for name in ("SERVER_URL", "AGENT_SECRET_TOKEN", "AGENT_ENROLLMENT_TOKEN", "AGENT_HOSTNAME", "PROJECTS_DIR"):
+    for name in (
+        "SERVER_URL",
+        "AGENT_SECRET_TOKEN",
+        "AGENT_ENROLLMENT_TOKEN",
+        "AGENT_HOSTNAME",
+        "PROJECTS_DIR",
+        "SERVER_CA_FILE",
+        "CLIENT_CERT_FILE",
+    ):
         assert name in text
 
 

@@ -232,7 +232,7 @@ def _default(name: str) -> str:
         return "made at the first start"
     if name == "LOG_FORMAT":
         return "console on a terminal, else json"
-    return "none" if field.default == () else str(field.default)
+    return "none" if field.default in {(), None} else str(field.default)
 
 
 @pytest.mark.parametrize("name", NAMES)

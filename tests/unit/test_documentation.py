@@ -30,7 +30,7 @@ NO_SETTINGS = {
     "PAGE": "set in examples/hello/docker-compose.yml",
     "REQUIRE_DOCKER": "read by the tests",
     "REQUIRE_FAULTS": "read by the tests",
-    "SSL_CERT_FILE": "read by Python's ssl module",
+    "RENEWED_LINEAGE": "set by certbot for its hooks",
     "VAR": "stands for any variable of a Compose file",
     "FAULT_SEED": "read by the tests",
     "FULL": "a value of SQLite's synchronous",
