@@ -29,8 +29,8 @@ def explain_refusal(response: Response, settings: Settings, credentials: Credent
         )
     if status == 403:
         return (
-            f"The control plane refused this agent ({code}): check that its token, and its certificate if it needs one, "
-            f'are for the hostname "{settings.hostname}"'
+            f"The control plane refused this agent ({code}): check that its token, and its certificate if it needs "
+            f'one, are for the hostname "{settings.hostname}"'
         )
     if status == 409:
         return (

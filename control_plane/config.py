@@ -116,6 +116,11 @@ class Settings(NetworkSettings, DatabaseSettings):
     shutdown_grace_seconds: int = Field(default=30, ge=0, le=600)
     retention_days: int = Field(default=90, ge=0, le=36_500)
 
+    @property
+    def agents_share_a_secret(self) -> bool:
+        """Whether agents without a token of their own may connect with the one secret."""
+        return self.agent_shared_secret == "on"  # noqa: S105
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _fold_case(cls, value: Any) -> Any:

@@ -92,7 +92,7 @@ def create_app(
     proxies = TrustedProxies(settings.trusted_proxies)
     app.trusted_proxies = proxies if settings.trusted_proxies else None
     app.state.api_tokens = secrets.api
-    app.state.agent_token = None if settings.agent_shared_secret == "off" else secrets.agent  # noqa: S105
+    app.state.agent_token = secrets.agent
     app.state.agents_need_certificates = tls is not None and tls.asks_clients
     app.state.allowed_origins = settings.allowed_origins
     hosts = app.state.allowed_hosts = AllowedHosts(settings.served_hosts) if settings.served_hosts else None

@@ -33,9 +33,12 @@ _FILE_HEADER = """\
 
 @dataclass(frozen=True)
 class Secrets:
-    """What presented tokens are checked against; `api` is None when API_AUTH=none leaves the API open."""
+    """What presented tokens are checked against.
 
-    agent: TokenChecker
+    `agent` is None when AGENT_SHARED_SECRET=off, `api` when API_AUTH=none leaves the API open.
+    """
+
+    agent: TokenChecker | None
     api: TokenChecker | None
 
 
@@ -73,12 +76,15 @@ def resolve_secrets(settings: Settings) -> tuple[Secrets, NewSecrets | None]:
     """
     agent = settings.agent_secret_token.get_secret_value() if settings.agent_secret_token else None
     api = settings.api_token.get_secret_value() if settings.api_token else None
+    needs_agent = agent is None and settings.agents_share_a_secret
     needs_api = settings.api_auth == "token" and api is None
     told: NewSecrets | None = None
     kept = _Kept()
-    if agent is None or needs_api:
-        kept, told = _load_or_make(secrets_path(settings.database_path), agent is None, needs_api)
-    agent_checker = TokenChecker.of_plain(agent or str(kept.agent_secret_token))
+    if needs_agent or needs_api:
+        kept, told = _load_or_make(secrets_path(settings.database_path), needs_agent, needs_api)
+    agent_checker = None
+    if settings.agents_share_a_secret:
+        agent_checker = TokenChecker.of_plain(agent or str(kept.agent_secret_token))
     if settings.api_auth == "none":
         return Secrets(agent_checker, None), told
     api_checker = TokenChecker.of_plain(api) if api else TokenChecker.of_digest(str(kept.api_token_sha256))

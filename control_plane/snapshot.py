@@ -23,7 +23,7 @@ def secret_settings(settings: Settings, secrets: Secrets) -> dict[str, bytes]:
     The tokens are those that count, wherever they come from; a missing one is empty.
     """
     return {
-        "AGENT_SECRET_TOKEN": secrets.agent.digest,
+        "AGENT_SECRET_TOKEN": secrets.agent.digest if secrets.agent else b"",
         "API_TOKEN": secrets.api.digest if secrets.api else b"",
         "DATABASE_URL": settings.database_url.encode(),
     }

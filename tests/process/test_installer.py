@@ -132,6 +132,23 @@ async def test_an_agent_that_does_not_run_is_not_called_installed(host: CleanHos
     assert "is installed" not in ended.output
 
 
+async def test_with_the_real_control_plane_one_command_makes_a_host_an_agent_whose_hostname_is_bound(
+    host: CleanHost,
+) -> None:
+    async with ServerProcess() as server, server.client() as client:
+        enrollment = (await client.post("/agents/enroll", json={"labels": {"env": "prod"}})).json()["token"]
+        served = (await client.get("/install.sh")).text
+        ended = await host.run(served, "--enroll", enrollment, "--hostname", "web-1")
+        assert ended.status == 0, ended.output
+        while (agents := (await client.get("/agents")).json()["agents"])[0]["status"] != "online":
+            pass  # the one that enrolled has left, the service comes
+        assert [(agent["hostname"], agent["labels"], agent["bound"]) for agent in agents] == [
+            ("web-1", {"env": "prod"}, True)
+        ]
+        answer = (await client.post("/agents/1/health-check?wait=30")).json()
+        assert (answer["status"], enrollment in host.log()) == ("completed", False), answer
+
+
 async def test_the_real_control_plane_serves_all_that_the_installer_fetches_and_refuses_a_stranger(
     host: CleanHost,
 ) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from control_plane.config import Settings, SettingsError
+from control_plane.core.tokens import TokenChecker
 from control_plane.secrets import NewSecrets, Secrets, resolve_secrets, secrets_path
 
 AGENT = "kV3x9-Zp_41hTqLw8sRb"
@@ -46,9 +47,9 @@ def test_the_first_start_makes_both_secrets_and_they_let_their_owners_in(setting
     assert told.agent_token is not None
     assert told.api_token is not None
     assert secrets.api is not None
-    assert secrets.agent.matches(told.agent_token)
+    assert opens(secrets.agent, told.agent_token)
     assert secrets.api.matches(told.api_token)
-    assert not secrets.agent.matches(told.api_token)
+    assert not opens(secrets.agent, told.api_token)
     assert not secrets.api.matches(told.agent_token)
 
 
@@ -74,6 +75,21 @@ def test_the_agents_secret_is_kept_in_clear_and_the_api_token_only_as_its_hash(
     assert told.api_token.encode() not in everything
 
 
+def opens(checker: TokenChecker | None, token: str) -> bool:
+    return checker is not None and checker.matches(token)
+
+
+def test_a_secret_that_agents_do_not_share_is_neither_made_nor_taken(tmp_path: Path) -> None:
+    for given in (None, SecretStr(AGENT)):
+        settings = Settings(
+            database_url=f"sqlite:///{tmp_path}/s.db", agent_shared_secret="off", agent_secret_token=given
+        )
+        secrets, told = resolve_secrets(settings)
+        assert secrets.agent is None
+        assert told is not None
+        assert (told.agent_token, told.agent_kept) == (None, False)
+
+
 def test_the_second_start_uses_what_the_first_made_and_shows_no_token(settings: Settings, file: Path) -> None:
     _, first = made(settings)
     content = file.read_bytes()
@@ -81,7 +97,7 @@ def test_the_second_start_uses_what_the_first_made_and_shows_no_token(settings: 
     assert first.agent_token is not None
     assert first.api_token is not None
     assert secrets.api is not None
-    assert secrets.agent.matches(first.agent_token)
+    assert opens(secrets.agent, first.agent_token)
     assert secrets.api.matches(first.api_token)
     assert (second.agent_token, second.api_token) == (None, None)
     assert file.read_bytes() == content
@@ -100,7 +116,7 @@ def test_deleting_the_api_tokens_line_makes_a_new_one_and_leaves_the_agents_secr
     assert secrets.api is not None
     assert secrets.api.matches(second.api_token)
     assert not secrets.api.matches(first.api_token)
-    assert secrets.agent.matches(first.agent_token)
+    assert opens(secrets.agent, first.agent_token)
     assert second.agent_token is None
 
 
@@ -109,7 +125,7 @@ def test_configured_secrets_are_used_and_no_file_is_made(settings: Settings, fil
         settings.model_copy(update={"agent_secret_token": SecretStr(AGENT), "api_token": SecretStr(API)})
     )
     assert secrets.api is not None
-    assert secrets.agent.matches(AGENT)
+    assert opens(secrets.agent, AGENT)
     assert secrets.api.matches(API)
     assert told is None
     assert not file.exists()
@@ -120,8 +136,8 @@ def test_a_configured_secret_wins_over_the_kept_one_and_leaves_it_as_it_is(setti
     content = file.read_bytes()
     secrets, _ = resolve_secrets(settings.model_copy(update={"agent_secret_token": SecretStr(AGENT)}))
     assert first.agent_token is not None
-    assert secrets.agent.matches(AGENT)
-    assert not secrets.agent.matches(first.agent_token)
+    assert opens(secrets.agent, AGENT)
+    assert not opens(secrets.agent, first.agent_token)
     assert file.read_bytes() == content
 
 
@@ -142,7 +158,7 @@ def test_servers_that_start_at_once_end_with_the_same_secrets(settings: Settings
     assert api_token is not None
     for secrets, _ in results:
         assert secrets.api is not None
-        assert secrets.agent.matches(agent_token)
+        assert opens(secrets.agent, agent_token)
         assert secrets.api.matches(api_token)
 
 
