@@ -80,9 +80,9 @@ def opens(checker: TokenChecker | None, token: str) -> bool:
 
 
 def test_a_secret_that_agents_do_not_share_is_neither_made_nor_taken(tmp_path: Path) -> None:
-    for given in (None, SecretStr(AGENT)):
+    for named in (None, SecretStr(AGENT)):
         settings = Settings(
-            database_url=f"sqlite:///{tmp_path}/s.db", agent_shared_secret="off", agent_secret_token=given
+            database_url=f"sqlite:///{tmp_path}/s.db", agent_shared_secret="off", agent_secret_token=named
         )
         secrets, told = resolve_secrets(settings)
         assert secrets.agent is None
