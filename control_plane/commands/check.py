@@ -31,13 +31,17 @@ def check(database: Path, backup: Path | None) -> bool:
             contents = None if any(faults for _, _, faults in sections[:3]) else inspection.read_contents(db)
     except sqlite3.Error as error:
         raise CommandError(f"{path} cannot be checked: {reason_of(error)}.") from None
-    holds = f", {contents.deployments} deployments, {contents.jobs} jobs" if contents else ""
+    holds = f", {_counted(contents.deployments, 'deployment')}, {_counted(contents.jobs, 'job')}" if contents else ""
     say(f"{path}: {size_of(path)}{holds}")
     for name, good, faults in sections:
         say(f"  {name:<11} {good if not faults else 'NOT WELL'}")
         for fault in faults:
             say(f"    - {fault}")
     return not any(faults for _, _, faults in sections)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _look_over(db: sqlite3.Connection) -> Iterator[tuple[str, str, list[str]]]:
