@@ -61,7 +61,7 @@ async def test_a_backup_is_one_private_file_that_says_where_the_secrets_are(tmp_
     assert mode_of(tmp_path / "backup.db") == 0o600
     assert f"The secrets in {tmp_path}/control_plane.secrets are not in it" in said
     before = names(tmp_path)
-    assert "1 deployments, 1 jobs" in await done(tmp_path, "check", "backup.db")
+    assert "1 deployment, 1 job" in await done(tmp_path, "check", "backup.db")
     assert names(tmp_path) == before, "whoever looks at a backup leaves nothing beside it"
 
 
@@ -81,7 +81,7 @@ async def test_commands_work_without_a_server_and_on_what_a_killed_one_left(tmp_
         await server.kill()
     assert "control_plane.db-wal" in names(tmp_path)
     await done(tmp_path, "backup", "backup.db")
-    assert "1 deployments" in await done(tmp_path, "check")
+    assert "1 deployment" in await done(tmp_path, "check")
     assert sql(tmp_path / "backup.db", "SELECT project_name FROM deployment") == ["web"]
 
 
