@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import pytest
 import schemathesis
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import Status, StopReason, events, from_schema
@@ -57,6 +58,8 @@ def _failures(event: events.ScenarioFinished) -> list[str]:
     ]
 
 
+# Hypothesis describes a strategy to itself, with all that schemathesis has learned: slow at worst, no answer of ours.
+@pytest.mark.filterwarnings("ignore:Generating overly large repr:hypothesis.errors.HypothesisWarning")
 async def test_every_request_that_the_document_allows_or_forbids_is_answered_as_it_says(
     site: Site, agent: GoAgent
 ) -> None:
