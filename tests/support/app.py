@@ -49,9 +49,9 @@ class Site:
         plane: ControlPlane = self.app.state.control_plane
         return plane
 
-    async def agent(self, hostname: str = "host-1") -> GoAgent:
+    async def agent(self, hostname: str = "host-1", token: str = AGENT_TOKEN, **options: Any) -> GoAgent:
         """Return a connected agent of this name; it is stopped when the test ends."""
-        agent = GoAgent(self.url.replace("http", "ws") + "/ws", AGENT_TOKEN, hostname)
+        agent = GoAgent(self.url.replace("http", "ws") + "/ws", token, hostname, **options)
         await self.agents.enter_async_context(agent)
         await agent.connected()
         return agent
@@ -115,20 +115,23 @@ async def running_site(database: Path, *, migrated: Path | None = None, **settin
     if migrated is not None:
         shutil.copy(migrated, database)
     app = make_app(database, **settings)
-    async with _served(app) as url:
-        client = httpx.AsyncClient(
-            base_url=url,
-            headers={"Authorization": f"Bearer {API_TOKEN}"},
-            event_hooks={"response": [contract().check]},
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
-            timeout=60,
-            trust_env=False,
-            verify=False,  # noqa: S501 - there is no TLS here, and loading the CA bundle takes longer than a test
-        )
-        async with client:
-            site = Site(app, url, client)
-            async with site.agents:
-                yield site
+    async with _served(app) as url, client_with(url, API_TOKEN) as client:
+        site = Site(app, url, client)
+        async with site.agents:
+            yield site
+
+
+def client_with(url: str, token: str) -> httpx.AsyncClient:
+    """Return a client that presents `token` and holds every answer to the OpenAPI document."""
+    return httpx.AsyncClient(
+        base_url=url,
+        headers={"Authorization": f"Bearer {token}"},
+        event_hooks={"response": [contract().check]},
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+        timeout=60,
+        trust_env=False,
+        verify=False,  # noqa: S501 - there is no TLS here, and loading the CA bundle takes longer than a test
+    )
 
 
 @functools.cache
