@@ -102,6 +102,14 @@ class Actor:
                 "is none of them: use another token, or ask an admin of your organisation for one (POST /tokens)."
             )
 
+    def require_every_project(self) -> None:
+        """Return unless the actor is limited to some projects: agents are changed for all of theirs. ForbiddenError."""
+        if self.reach.projects:
+            raise ForbiddenError(
+                f"The token '{self.name}' is limited to the projects {', '.join(self.reach.projects)}, and this would "
+                "change an agent for all projects: use a token that is not limited to projects."
+            )
+
 
 def is_project_pattern(text: str) -> bool:
     """Whether it is a project's name in which `*` and `?` may stand for any characters and for one."""

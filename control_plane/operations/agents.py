@@ -1,4 +1,7 @@
-"""What operators do with agents: enrol hosts, give agents tokens of their own, label, cordon and forget them."""
+"""What operators do with agents: enrol hosts, give agents tokens of their own, label, cordon and forget them.
+
+Each raises ForbiddenError for a token that is limited to some projects: what is done to an agent is done to all of its.
+"""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -28,6 +31,7 @@ async def create_enrollment(
 
     A token that is limited to labels enrols only agents that have them: they are added. ForbiddenError for others.
     """
+    actor.require_every_project()
     check_name(name)
     check_labels(labels)
     _keep_own_labels(actor, {key: value for key, value in labels.items() if key in dict(actor.reach.labels)})
@@ -49,6 +53,7 @@ async def change_agent(
     plane: ControlPlane, actor: Actor, agent_id: int, *, labels: Mapping[str, str | None], cordoned: bool | None
 ) -> Agent:
     """Set labels (None takes one away) and the cordon. Raises AgentNotFoundError, InvalidInputError, ForbiddenError."""
+    actor.require_every_project()
     check_labels(labels)
     _keep_own_labels(actor, labels)
     await plane.store.write(agent_changes.change_agents, AgentChange(actor.reach, agent_id, labels, cordoned))
@@ -70,6 +75,7 @@ async def make_agent_token(plane: ControlPlane, actor: Actor, agent_id: int) -> 
 
     A socket that came without it is closed.
     """
+    actor.require_every_project()
     token = make_token(TokenKind.AGENT)
     binding = Binding(actor.reach, agent_id, datetime.now(UTC), digest_of(token).hex())
     await plane.store.write(agent_changes.bind_agents, binding)
@@ -79,12 +85,14 @@ async def make_agent_token(plane: ControlPlane, actor: Actor, agent_id: int) -> 
 
 async def revoke_agent_token(plane: ControlPlane, actor: Actor, agent_id: int) -> None:
     """End the agent's own token and its socket; its hostname stays bound. Raises AgentNotFoundError."""
+    actor.require_every_project()
     await plane.store.write(agent_changes.bind_agents, Binding(actor.reach, agent_id, datetime.now(UTC)))
     await plane.token_book.refresh()
 
 
 async def forget_agent(plane: ControlPlane, actor: Actor, agent_id: int) -> None:
     """Take an offline agent from the fleet; its history stays. Raises AgentNotFoundError, AgentConnectedError."""
+    actor.require_every_project()
     forgetting = Forgetting(actor.reach, agent_id, datetime.now(UTC))
     failed = await plane.store.write(agent_changes.forget_agents, forgetting)
     if failed:
