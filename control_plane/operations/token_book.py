@@ -50,6 +50,8 @@ class TokenBook:
         while True:
             changed = await self._store.read(tokens.list_changed_tokens, self._revision, PAGE)
             for token in changed:
+                if token.revision <= self._revision:
+                    continue  # what was read beside this and came back first says the same, or what has changed since
                 self._take(token)
                 if token.kind is TokenKind.AGENT and token.agent_id is not None:
                     await self._check_session(token, token.agent_id)
@@ -63,7 +65,7 @@ class TokenBook:
             await self._store.write(tokens.touch_tokens, used)
 
     def _take(self, token: KnownToken) -> None:
-        self._revision = max(self._revision, token.revision)
+        self._revision = token.revision
         before = self._by_id.pop(token.id, None)
         if before is not None:
             for digest in (before.digest, before.previous_digest):

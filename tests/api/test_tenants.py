@@ -181,7 +181,7 @@ def as_expected(answer: httpx.Response, expected: str) -> bool:
         rows = [value for value in page.values() if isinstance(value, list)]
         return rows == [[]] and page.get("next_cursor", "") is None and page.get("total", 0) == 0
     code = answer.json()["code"]
-    return code.endswith("_not_found") if expected == NOTHING else code == expected
+    return bool(code.endswith("_not_found") if expected == NOTHING else code == expected)
 
 
 @in_the_module
