@@ -18,6 +18,7 @@ from control_plane.core.protocol import CloseCode
 from control_plane.fleet.refusals import RefusedHostnames
 from control_plane.fleet.session import AgentSession, Identity, Socket
 from control_plane.store import agents
+from control_plane.store.enrollment import Claimed, check_arrival
 from control_plane.store.store import Store
 
 CHANGES_AT_ONCE = 250
@@ -45,14 +46,20 @@ class ConnectionManager:
     ) -> tuple[AgentSession, bool]:
         """Admit an agent: settle its hostname, store its row, then `accept()` the socket and register it.
 
-        Returns the session, and whether jobs of the agent are queued or in flight. Raises HostnameTakenError.
+        Returns the session, and whether jobs of the agent are queued or in flight. Raises HostnameTakenError, and
+        what `agents.arrive` says.
         """
         door = self._doors.setdefault(identity.place, asyncio.Lock())
         async with door:
             replaced = await self._clear_hostname(identity)
             connection_id = uuid4().hex
-            async with self._changes:
-                arrived = await self._store.write(agents.arrive, _arrival(identity, connection_id, replaced))
+            try:
+                async with self._changes:
+                    arrived = await self._store.write(agents.arrive, _arrival(identity, connection_id, replaced))
+            except BaseException:
+                if replaced is not None:
+                    await self._depart(replaced)
+                raise
             session = AgentSession(arrived.agent_id, connection_id, identity, socket, token_id=arrived.token_id)
             self._by_id[arrived.agent_id] = session
             self._by_place[identity.place] = session
@@ -75,10 +82,13 @@ class ConnectionManager:
         del self._by_id[session.agent_id]
         self._by_place.pop(session.identity.place, None)
         log.info("agent_disconnected", agent_id=session.agent_id, hostname=session.identity.hostname)
+        await self._depart(session)
+        return True
+
+    async def _depart(self, session: AgentSession) -> None:
         departure = agents.Departure(session.agent_id, session.connection_id, datetime.now(UTC))
         async with self._changes:
             await self._store.write(agents.depart, departure)
-        return True
 
     async def send_command(self, agent_id: int, text: str) -> bool:
         """Write one encoded command to an agent; see AgentSession.send. Raises AgentNotConnectedError."""
@@ -104,14 +114,16 @@ class ConnectionManager:
         """How many agents are connected."""
         return len(self._by_id)
 
-    async def _clear_hostname(self, newcomer: Identity) -> str | None:
-        """Return once the hostname is free for the newcomer: the address of who had to go, None if nobody had it.
+    async def _clear_hostname(self, newcomer: Identity) -> AgentSession | None:
+        """Return once the hostname is free for the newcomer: who had to go, None if nobody had it.
 
-        Raises HostnameTakenError.
+        Raises HostnameTakenError. Nobody has to go for one that may not come in: raises what `check_arrival` does.
         """
         incumbent = self._by_place.get(newcomer.place)
         if incumbent is None:
             return None
+        claim = Claimed(newcomer.place, newcomer.token_id, newcomer.enrollment, datetime.now(UTC))
+        await self._store.read(check_arrival, claim)
         same_process = bool(newcomer.instance) and newcomer.instance == incumbent.identity.instance
         if not same_process and await incumbent.socket.ping(INCUMBENT_PING_SECONDS):
             log.warning(
@@ -131,10 +143,10 @@ class ConnectionManager:
         self._by_place.pop(newcomer.place, None)
         await incumbent.socket.close(CloseCode.REPLACED, "replaced by a newer connection")
         incumbent.socket.abort()
-        return incumbent.identity.address
+        return incumbent
 
 
-def _arrival(identity: Identity, connection_id: str, replaced: str | None) -> agents.Arrival:
+def _arrival(identity: Identity, connection_id: str, replaced: AgentSession | None) -> agents.Arrival:
     return agents.Arrival(
         organization_id=identity.organization_id,
         hostname=identity.hostname,
@@ -145,7 +157,7 @@ def _arrival(identity: Identity, connection_id: str, replaced: str | None) -> ag
         instance=identity.instance,
         connection_id=connection_id,
         at=datetime.now(UTC),
-        replaces=replaced,
+        replaces=None if replaced is None else replaced.identity.address,
         token_id=identity.token_id,
         enrollment=identity.enrollment,
     )

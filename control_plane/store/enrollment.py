@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import ColumnElement, Connection, or_, select, update
+from sqlmodel import Session
 
 from control_plane.core.errors import HostnameBoundError, UnauthorizedError
 from control_plane.core.tokens import TokenKind
@@ -40,13 +41,25 @@ class Claimed:
 
 
 def judge_arrivals(db: Connection, claims: Sequence[Claimed]) -> list[Exception | None]:
-    """Say of each why it may not come in: HostnameBoundError or UnauthorizedError."""
+    """Say of each why it may not come in: HostnameBoundError or UnauthorizedError. Notes the use of good tokens."""
+    _note_uses(db, claims)
+    return _verdicts(db, claims)
+
+
+def check_arrival(db: Session, claim: Claimed) -> None:
+    """Return if an agent may come in as things stand. Raises what `judge_arrivals` says."""
+    [refusal] = _verdicts(db, [claim])
+    if refusal is not None:
+        raise refusal
+
+
+def _verdicts(db: Session | Connection, claims: Sequence[Claimed]) -> list[Exception | None]:
     standing = _standing(db, claims)
     good = _good_tokens(db, claims)
     return [_judge(db, claim, standing.get(claim.place), good) for claim in claims]
 
 
-def _standing(db: Connection, claims: Sequence[Claimed]) -> dict[tuple[int, str], tuple[int, bool]]:
+def _standing(db: Session | Connection, claims: Sequence[Claimed]) -> dict[tuple[int, str], tuple[int, bool]]:
     rows = db.execute(
         select(_agent.organization_id, _agent.hostname, _agent.id, _agent.bound).where(
             _agent.organization_id.in_({claim.place[0] for claim in claims}),
@@ -57,20 +70,28 @@ def _standing(db: Connection, claims: Sequence[Claimed]) -> dict[tuple[int, str]
     return {(organization, hostname): (agent_id, bound) for organization, hostname, agent_id, bound in rows}
 
 
-def _good_tokens(db: Connection, claims: Sequence[Claimed]) -> dict[int, int]:
-    """Return the agent of each token that agents came with and that was not revoked; notes that they were used."""
-    ids = [claim.token_id for claim in claims if claim.token_id is not None]
-    if not ids:
+def _good_tokens(db: Session | Connection, claims: Sequence[Claimed]) -> dict[int, int]:
+    """Return the agent of each token that agents came with and that was not revoked."""
+    if all(claim.token_id is None for claim in claims):
         return {}
-    at = claims[0].at
-    good = (_token.id.in_(ids), _token.kind == TokenKind.AGENT.value, _token.revoked_at.is_(None))
-    unnoted = or_(_token.last_used_at.is_(None), _token.last_used_at < at - USE_NOTED)
-    db.execute(update(token_table).where(*good, unnoted).values(last_used_at=at))
-    return {token_id: agent_id for token_id, agent_id in db.execute(select(_token.id, _token.agent_id).where(*good))}  # noqa: C416
+    rows = db.execute(select(_token.id, _token.agent_id).where(*_are_good(claims)))
+    return {token_id: agent_id for token_id, agent_id in rows}  # noqa: C416
+
+
+def _note_uses(db: Connection, claims: Sequence[Claimed]) -> None:
+    if any(claim.token_id is not None for claim in claims):
+        at = claims[0].at
+        unnoted = or_(_token.last_used_at.is_(None), _token.last_used_at < at - USE_NOTED)
+        db.execute(update(token_table).where(*_are_good(claims), unnoted).values(last_used_at=at))
+
+
+def _are_good(claims: Sequence[Claimed]) -> tuple[ColumnElement[bool], ...]:
+    ids = [claim.token_id for claim in claims if claim.token_id is not None]
+    return _token.id.in_(ids), _token.kind == TokenKind.AGENT.value, _token.revoked_at.is_(None)
 
 
 def _judge(
-    db: Connection, claim: Claimed, standing: tuple[int, bool] | None, good: Mapping[int, int]
+    db: Session | Connection, claim: Claimed, standing: tuple[int, bool] | None, good: Mapping[int, int]
 ) -> Exception | None:
     agent_id, bound = standing or (None, False)
     if claim.token_id is not None:
@@ -81,7 +102,7 @@ def _judge(
 
 
 def _judge_enrollment(
-    db: Connection, enrollment: Enrollment, claim: Claimed, bound_agent_id: int | None
+    db: Session | Connection, enrollment: Enrollment, claim: Claimed, bound_agent_id: int | None
 ) -> Exception | None:
     """Judge an enrolment for a free hostname, or for the bound one of an agent that never got its new token."""
     found = db.execute(
@@ -103,7 +124,7 @@ def _judge_enrollment(
     return None
 
 
-def _unused_token(db: Connection, agent_id: int, enrollment_id: int) -> bool:
+def _unused_token(db: Session | Connection, agent_id: int, enrollment_id: int) -> bool:
     """Whether the agent's token came of this enrolment and was never presented: its answer may have been lost."""
     query = select(_token.id).where(
         _token.agent_id == agent_id,

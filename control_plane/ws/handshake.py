@@ -81,7 +81,7 @@ def identify(
             f"Send the agent's hostname as {HEADER_HOSTNAME}, at most {MAX_HOSTNAME} characters.",
         )
     token = credential.token
-    if token is not None and token.kind is TokenKind.AGENT and token.hostname != hostname:
+    if token is not None and is_anothers(token, hostname):
         raise RefusedError(
             403,
             "hostname_bound",
@@ -101,6 +101,11 @@ def identify(
     if token is None or token.kind is not TokenKind.ENROLLMENT:
         return Newcomer(identity)
     return _enrolling(identity, token)
+
+
+def is_anothers(token: KnownToken, hostname: str) -> bool:
+    """Whether a token is that of the agent of another hostname."""
+    return token.kind is TokenKind.AGENT and token.hostname != hostname
 
 
 def _check_token(headers: Headers, shared: TokenChecker | None, book: TokenBook) -> _Credential:

@@ -1,7 +1,7 @@
 """The book of good tokens: what it finds when, in whatever order its readings of the store come back."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -40,11 +40,11 @@ class SlowReadings:
             await self._gates[-1].wait()
         return answer
 
-    async def hold(self, work: Any) -> asyncio.Task[None]:
+    async def hold(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start `work`, and return once its reading is held back."""
         self._holds = True
         self._held.clear()
-        task = asyncio.ensure_future(work)
+        task = asyncio.create_task(work)
         await self._held.wait()
         self._holds = False
         return task
