@@ -97,16 +97,16 @@ def _judge(
     if claim.token_id is not None:
         return None if agent_id is not None and good.get(claim.token_id) == agent_id else _not_good()
     if claim.enrollment is not None:
-        return _judge_enrollment(db, claim.enrollment, claim, agent_id if bound else None)
+        return _judge_enrollment(db, claim.enrollment, claim, agent_id, bound=bound)
     return _bound(claim.place[1]) if bound else None
 
 
 def _judge_enrollment(
-    db: Session | Connection, enrollment: Enrollment, claim: Claimed, bound_agent_id: int | None
+    db: Session | Connection, enrollment: Enrollment, claim: Claimed, agent_id: int | None, *, bound: bool
 ) -> Exception | None:
     """Judge an enrolment for a free hostname, or for the bound one of an agent that never got its new token."""
     found = db.execute(
-        select(_token.uses_left, _token.expires_at).where(
+        select(_token.uses_left, _token.expires_at, _token.labels).where(
             _token.id == enrollment.token_id,
             _token.kind == TokenKind.ENROLLMENT.value,
             _token.organization_id == claim.place[0],
@@ -115,13 +115,22 @@ def _judge_enrollment(
     ).first()
     if found is None or (found.expires_at is not None and found.expires_at <= claim.at):
         return _not_good()
-    if bound_agent_id is not None:
-        return None if _unused_token(db, bound_agent_id, enrollment.token_id) else _bound(claim.place[1])
+    if agent_id is not None and bound:
+        return None if _unused_token(db, agent_id, enrollment.token_id) else _bound(claim.place[1])
+    if agent_id is not None and not _has_labels(db, agent_id, found.labels or {}):
+        # Whoever made the enrolment may reach only agents with its labels, and must not get others by it.
+        return _other_labels(claim.place[1])
     if found.uses_left is not None and found.uses_left <= 0:
         return UnauthorizedError(
             "This enrolment token has enrolled as many agents as it may: make a new one with POST /agents/enroll."
         )
     return None
+
+
+def _has_labels(db: Session | Connection, agent_id: int, labels: Mapping[str, str]) -> bool:
+    label = agent_label_table.c
+    rows = db.execute(select(label.key, label.value).where(label.agent_id == agent_id))
+    return labels.items() <= {(key, value) for key, value in rows}
 
 
 def _unused_token(db: Session | Connection, agent_id: int, enrollment_id: int) -> bool:
@@ -180,6 +189,13 @@ def _not_good() -> UnauthorizedError:
     return UnauthorizedError(
         "This token is not valid any more: enrol the agent again with a new token from POST /agents/enroll, or give "
         "it a new one of its own from POST /agents/{id}/token."
+    )
+
+
+def _other_labels(hostname: str) -> HostnameBoundError:
+    return HostnameBoundError(
+        f"The hostname '{hostname}' belongs to an agent that has not all labels of this enrolment: give it those "
+        "first (PATCH /agents/{id}), enrol it with a token without labels, or give this host another hostname."
     )
 
 

@@ -83,7 +83,9 @@ async def _admit(websocket: WebSocket, plane: ControlPlane) -> tuple[AgentSessio
             seconds,
         )
     try:
-        return await plane.manager.connect(identity, AgentSocket(websocket), partial(_accept, websocket, newcomer))
+        return await plane.manager.connect(
+            identity, AgentSocket(websocket), partial(_accept, websocket, plane, newcomer)
+        )
     except HostnameTakenError as taken:
         raise RefusedError(409, taken.code, taken.detail) from taken
     except HostnameBoundError as bound:
@@ -94,9 +96,11 @@ async def _admit(websocket: WebSocket, plane: ControlPlane) -> tuple[AgentSessio
         raise RefusedError(503, error.code, error.detail) from error
 
 
-async def _accept(websocket: WebSocket, newcomer: Newcomer) -> None:
+async def _accept(websocket: WebSocket, plane: ControlPlane, newcomer: Newcomer) -> None:
     """Accept, and give an agent that enrols its token: it is stored by now, and binds the hostname."""
     given = newcomer.new_token
+    if given is not None:
+        await plane.token_book.refresh()  # so that it is known however soon the agent comes with it
     await websocket.accept(headers=[] if given is None else [(HEADER_AGENT_TOKEN.encode(), given.encode())])
 
 
