@@ -112,7 +112,7 @@ def problem_responses(*kinds: int | type[errors.ControlPlaneError]) -> dict[int 
     """Return a route's `responses=` for these errors, with an example of each.
 
     `kinds` are classes of core/errors.py, or statuses of PROTOCOL_ERRORS (400, 404, 405, 408, 413, 415,
-    422, 500). What every route can answer (401, 403, 408, 413, 415, 421, 422, 429, 500, 503) is
+    422, 500). What every route can answer (400, 401, 403, 408, 413, 415, 421, 422, 429, 500, 503) is
     declared by `declare_problems` and need not be named.
     """
     responses: dict[int | str, dict[str, Any]] = {}
@@ -129,7 +129,7 @@ def problem_responses(*kinds: int | type[errors.ControlPlaneError]) -> dict[int 
 def declare_problems(document: dict[str, Any]) -> dict[str, Any]:
     """Add to an OpenAPI document, in place, what any route can answer; return it.
 
-    Every operation gets 421 and 500; one with parameters, a body or a token 422, in place of FastAPI's own schema,
+    Every operation gets 400, 421 and 500; one with parameters, a body or a token 422, in place of FastAPI's own schema,
     which is never answered; one with a body 408, 413 and 415; one behind the token 401, 403, 429 and 503 for its store.
     """
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
@@ -149,7 +149,7 @@ def _declare_for(operation: dict[str, Any]) -> None:
     declared = operation["responses"]
     if MEDIA_TYPE not in declared.get("422", {}).get("content", {MEDIA_TYPE: None}):
         del declared["422"]
-    kinds: list[int | type[errors.ControlPlaneError]] = [500, errors.HostNotAllowedError]
+    kinds: list[int | type[errors.ControlPlaneError]] = [400, 500, errors.HostNotAllowedError]
     if operation.get("parameters") or "requestBody" in operation or operation.get("security"):
         kinds.append(422)
     if "requestBody" in operation:

@@ -8,13 +8,13 @@ import schemathesis
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import Status, StopReason, events, from_schema
 
+from tests.api.conftest import OpenSite
 from tests.support.app import API_TOKEN, Site, contract
 from tests.support.go_agent import GoAgent
 
 MAX_SECONDS = 35
 CONFIG: dict[str, Any] = {
     "max-time": MAX_SECONDS,
-    "headers": {"Authorization": f"Bearer {API_TOKEN}"},
     "request-timeout": 20,
     "generation": {"max-examples": 15, "database": "none"},
     "checks": {
@@ -29,9 +29,20 @@ TURNS_AGENTS_AWAY = {"POST /agents/{agent_id}/token", "DELETE /agents/{agent_id}
 """After these the agent is gone for good, and whoever deploys waits for it: they are tried when all else was."""
 
 
-def run(url: str, *, last: bool) -> tuple[list[str], set[str], StopReason | None]:
+OF_THE_TOKEN = {"headers": {"Authorization": f"Bearer {API_TOKEN}"}}
+OF_A_STRANGER: dict[str, Any] = {
+    "max-time": 10,
+    "generation": {"max-examples": 3, "database": "none"},
+    # Without a token nothing else of a request is looked at, so that being refused says nothing of it.
+    "checks": CONFIG["checks"]
+    | {name: {"enabled": False} for name in ("negative_data_rejection", "unsupported_method")},
+}
+
+
+def run(url: str, whose: dict[str, Any], *, last: bool) -> tuple[list[str], set[str], StopReason | None]:
     """Return what schemathesis found wrong, which operations it tried, and why it ended."""
-    schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=SchemathesisConfig.from_dict(CONFIG))
+    config = SchemathesisConfig.from_dict(CONFIG | whose)
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=config)
     wrong: list[str] = []
     tried: set[str] = set()
     stop_reason = None
@@ -66,10 +77,23 @@ async def test_every_request_that_the_document_allows_or_forbids_is_answered_as_
     await site.deploy("hello")
     tried: set[str] = set()
     for last in (False, True):
-        wrong, these, stop_reason = await asyncio.to_thread(run, site.url, last=last)
+        wrong, these, stop_reason = await asyncio.to_thread(run, site.url, OF_THE_TOKEN, last=last)
         assert not wrong, "\n\n".join(dict.fromkeys(wrong))
         assert stop_reason in {StopReason.COMPLETED, StopReason.MAX_TIME}
         assert last or (await site.get("/health"))["connected_agents"] == 1
         tried |= these
     operations = {f"{method.upper()} {path}" for path, item in contract().document["paths"].items() for method in item}
     assert tried == operations
+
+
+@pytest.mark.filterwarnings("ignore:Generating overly large repr:hypothesis.errors.HypothesisWarning")
+async def test_a_stranger_is_answered_as_the_document_says_and_changes_nothing(open_site: OpenSite) -> None:
+    site = await open_site(max_failed_tokens_per_minute=1_000_000)  # else nearly all would be 429
+    await site.agent()
+    await site.deploy("hello")
+    before = await site.stored()
+    for last in (False, True):
+        wrong, _, _ = await asyncio.to_thread(run, site.url, OF_A_STRANGER, last=last)
+        assert not wrong, "\n\n".join(dict.fromkeys(wrong))
+    assert await site.stored() == before
+    assert (await site.get("/health"))["connected_agents"] == 1

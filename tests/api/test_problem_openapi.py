@@ -28,11 +28,11 @@ def test_openapi_declares_what_every_route_can_answer() -> None:
     document = openapi_of_all_errors()
     operations = {path: next(iter(item.values())) for path, item in document["paths"].items()}
     declared = {path: set(operation["responses"]) for path, operation in operations.items()}
-    with_body = {"200", "408", "413", "415", "421", "422", "500"}
+    with_body = {"200", "408", "413", "415", "400", "421", "422", "500"}
     assert declared["/protected/{name}"] == with_body | {"401", "403", "404", "429", "503"}
     assert declared["/deploy"] == with_body | {"401", "403", "429", "503"}
-    assert declared["/agents"] == {"200", "421", "422", "500"}
-    assert declared["/fail"] == {"200", "421", "500"}
+    assert declared["/agents"] == {"200", "400", "421", "422", "500"}
+    assert declared["/fail"] == {"200", "400", "421", "500"}
     assert "ValidationError" not in json.dumps(document)
 
 
