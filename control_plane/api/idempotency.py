@@ -58,7 +58,9 @@ async def keyed_request(request: Request, caller: Caller) -> KeyedRequest | None
     scope = request.scope
     # Neither a method nor a path has a line break in it as it came, so that no two requests read the same.
     named = b"%b %b\n" % (scope["method"].encode(), scope["raw_path"])
-    return KeyedRequest(caller.organization_id, key.decode(), sha256(named + await request.body()).hexdigest())
+    # What a token was answered may be out of another one's reach.
+    own = f"{caller.reach.mark}\n{key.decode()}" if caller.reach.is_limited else key.decode()
+    return KeyedRequest(caller.organization_id, own, sha256(named + await request.body()).hexdigest())
 
 
 Keyed = Annotated[KeyedRequest | None, Depends(keyed_request)]

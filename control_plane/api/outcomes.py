@@ -20,6 +20,6 @@ def outcome_of(job: Job) -> dict[str, object]:
 
 
 async def query_answer(plane: ControlPlane, actor: Actor, job_id: str, wait: float) -> QueryAnswer:
-    """Wait for a STATUS or HEALTH_CHECK for up to `wait` seconds and answer with what is known then."""
-    job = await wait_for_job(plane, actor, job_id, wait)
+    """Wait for the actor's STATUS or HEALTH_CHECK for up to `wait` seconds and answer with what is known then."""
+    job = await wait_for_job(plane, actor, job_id, wait, own=True)
     return QueryAnswer(**outcome_of(job), data=job.data)

@@ -114,7 +114,7 @@ async def post_deploy(http_request: Request, wait: Wait = 0) -> Response:
         warnings=list(accepted.warnings),
     )
     if wait:
-        outcome = outcome_of(await wait_for_job(plane, caller, accepted.job_id, wait))
+        outcome = outcome_of(await wait_for_job(plane, caller, accepted.job_id, wait, own=True))
         answer = answer.model_copy(update={**outcome, "message": _told(request.project_name, outcome["status"])})
     headers = REPLAYED if accepted.repeated else None
     return Response(answer.model_dump_json(), headers=headers, media_type="application/json")

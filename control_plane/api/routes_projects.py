@@ -119,7 +119,7 @@ async def stop_project(
         message=f"'{name}' is being stopped; follow it with GET /jobs/{job_id}?wait=60.",
     )
     if wait:
-        outcome = outcome_of(await wait_for_job(plane, caller, job_id, wait))
+        outcome = outcome_of(await wait_for_job(plane, caller, job_id, wait, own=True))
         answer = answer.model_copy(update={**outcome, "message": _told(name, outcome["status"])})
     return answer
 

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from hashlib import sha256
 
 from control_plane.core.errors import ForbiddenError
 
@@ -56,6 +57,13 @@ class Reach:
     def is_limited(self) -> bool:
         """Whether it reaches less than the whole organisation."""
         return bool(self.projects or self.labels)
+
+    @property
+    def mark(self) -> str:
+        """What tells this reach from others of its organisation, in a few characters; empty for all of it."""
+        if not self.is_limited:
+            return ""
+        return sha256(repr((sorted(self.projects), sorted(self.labels))).encode()).hexdigest()
 
     def within_organization(self, organization_id: int) -> "Reach":
         """Return the reach that is the same within another organisation, for root."""

@@ -175,9 +175,13 @@ class ConflictError(ControlPlaneError):
 
 
 class NameCollisionError(ConflictError):
-    """Another project of this agent would be the same Compose project on its host."""
+    """Another project of this agent, the `holder` of the name, would be the same Compose project on its host."""
 
     code = "name_collision"
+
+    def __init__(self, detail: str, holder: str = "") -> None:
+        super().__init__(detail)
+        self.holder = holder
 
 
 class JobAlreadySentError(ConflictError):

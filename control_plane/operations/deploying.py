@@ -9,10 +9,11 @@ from uuid_utils import uuid7
 
 from control_plane.core.access import Actor
 from control_plane.core.compose import ComposeFile, check_project_name, folded_name
+from control_plane.core.errors import NameCollisionError
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import JobStatus
 from control_plane.operations.context import ControlPlane
-from control_plane.operations.placing import choose_agent
+from control_plane.operations.placing import choose_agent, told_to
 from control_plane.operations.repeating import check_unused
 from control_plane.store.deployments import NewDeployment, accept_deployments
 from control_plane.store.idempotency import AnsweredBeforeError, KeyedRequest
@@ -61,6 +62,8 @@ async def deploy(
         chosen = await choose_agent(plane, actor, project_name, agent_id, may_queue=queue_when_offline)
         job = _new_job(plane, project_name, timeout_seconds)
         deployment_id = await _store(plane, actor, job, file, chosen, request)
+    except NameCollisionError as collision:
+        raise told_to(actor, collision, project_name) from None
     except AnsweredBeforeError as before:
         told = before.answer
         return Accepted(before.job_id, told["deployment_id"], told["agent_id"], tuple(told["warnings"]), repeated=True)

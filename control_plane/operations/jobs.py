@@ -4,7 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 
 from control_plane.bus.base import Topic
-from control_plane.core.access import Actor
+from control_plane.core.access import Actor, Reach
 from control_plane.core.errors import JobAlreadySentError, JobFinishedError
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import TERMINAL_JOB_STATUSES, FailureReason, JobStatus
@@ -19,15 +19,21 @@ REREAD_SECONDS = 5
 """A wake-up may be lost; the store is read again this often all the same."""
 
 
-async def wait_for_job(plane: ControlPlane, actor: Actor, job_id: str, seconds: float) -> Job:
-    """Return the job as soon as it is over, or as it stands after `seconds`. Raises JobNotFoundError."""
+async def wait_for_job(plane: ControlPlane, actor: Actor, job_id: str, seconds: float, *, own: bool = False) -> Job:
+    """Return the job as soon as it is over, or as it stands after `seconds`. Raises JobNotFoundError.
+
+    `own`: the request has made it or taken part in it, so that it is told of it whatever its token reaches by now;
+    an agent may lose its labels while a job runs. The same goes for a job once it was found.
+    """
+    reach = Reach(actor.organization_id) if own else actor.reach
     if seconds <= 0:
-        return await plane.store.read(jobs.get_job, actor.reach, job_id)
+        return await plane.store.read(jobs.get_job, reach, job_id)
     clock = asyncio.get_running_loop().time
     until = clock() + seconds
     with plane.bus.subscribe(Topic.JOB_FINISHED, job_id) as ear:
         while True:
-            job = await plane.store.read(jobs.get_job, actor.reach, job_id)
+            job = await plane.store.read(jobs.get_job, reach, job_id)
+            reach = Reach(actor.organization_id)
             left = until - clock()
             if job.status in TERMINAL_JOB_STATUSES or left <= 0 or plane.closing:
                 return job
@@ -54,8 +60,8 @@ async def cancel_job(
     try:
         outcome = await plane.recorder.record(answer, request)
     except AnsweredBeforeError:
-        return await plane.store.read(jobs.get_job, actor.reach, job_id), True
-    job = await plane.store.read(jobs.get_job, actor.reach, job_id)
+        return await wait_for_job(plane, actor, job_id, 0, own=True), True
+    job = await wait_for_job(plane, actor, job_id, 0, own=True)
     if outcome is Outcome.LATE:
         raise JobFinishedError(f"Job {job_id} is over already ({job.status}); there is nothing to cancel.")
     if outcome is Outcome.HELD_BACK:

@@ -11,6 +11,7 @@ from control_plane.core.errors import (
     NoAgentsError,
     ProjectNotFoundError,
 )
+from control_plane.core.states import AgentStatus
 from control_plane.operations.context import ControlPlane
 from control_plane.store import agents, placements
 from control_plane.store.models import Placement
@@ -46,16 +47,20 @@ async def choose_agent(
         default=None,
     )
     if chosen is None:
-        raise NoAgentsError(_nobody(plane.manager.connected_count))
+        raise NoAgentsError(await _why_nobody(plane, actor))
     return chosen[1]
 
 
-def _nobody(connected: int) -> str:
-    if connected:
-        return (
-            "No agent that is connected answers its health checks, so none can take this project: see what GET "
-            "/agents?status=unresponsive lists, or name an agent with agent_id."
-        )
+async def _why_nobody(plane: ControlPlane, actor: Actor) -> str:
+    """Say why no agent can take a new project, by those alone that are within reach."""
+    for status in (AgentStatus.ONLINE, AgentStatus.UNRESPONSIVE):
+        found = agents.list_agents
+        _, connected = await plane.store.read(found, actor.reach, status=status, labels=(), after_id=0, limit=1)
+        if connected:
+            return (
+                "No agent that is connected answers its health checks and takes new projects: see what GET "
+                "/agents?status=unresponsive lists and which are cordoned, or name an agent with agent_id."
+            )
     return "No agent is connected to take this project: start one, or check why none connects."
 
 
@@ -82,10 +87,22 @@ async def _check_name(plane: ControlPlane, actor: Actor, place: Placement) -> No
     find = placements.find_name_holder
     holder = await plane.store.read(find, actor.reach, place.agent_id, place.folded_name)
     if holder not in {None, place.project_name}:  # the project itself: deployed again since its place was read
-        raise NameCollisionError(
+        collision = NameCollisionError(
             f"'{place.project_name}' is stopped, and its containers' name on agent {place.agent_id} now belongs to "
-            f"'{holder}': use that name, or deploy '{place.project_name}' again elsewhere."
+            f"'{holder}': use that name, or deploy '{place.project_name}' again elsewhere.",
+            holder or "",
         )
+        raise told_to(actor, collision, place.project_name)
+
+
+def told_to(actor: Actor, collision: NameCollisionError, project_name: str) -> NameCollisionError:
+    """Return a collision as the actor may be told of it: without the name of a project that is not within reach."""
+    if actor.reach.has_project(collision.holder):
+        return collision
+    return NameCollisionError(
+        f"Docker Compose would treat '{project_name}' and another project of this agent, which this token does not "
+        "reach, as the same: choose another name or agent."
+    )
 
 
 def _only_place(places: Sequence[Placement], agent_id: int | None) -> Placement:

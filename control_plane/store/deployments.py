@@ -222,7 +222,8 @@ def name_collision(project_name: str, holder: str, agent_id: int) -> NameCollisi
     """Return the error for a project whose name another one of that agent already has for Compose."""
     return NameCollisionError(
         f"Docker Compose would treat '{project_name}' and '{holder}', which agent {agent_id} already has, as the "
-        f"same project: deploy under the name '{holder}', stop that one first, or choose another name or agent."
+        f"same project: deploy under the name '{holder}', stop that one first, or choose another name or agent.",
+        holder,
     )
 
 
