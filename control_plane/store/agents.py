@@ -224,6 +224,15 @@ def agent_not_found(agent_id: int) -> AgentNotFoundError:
     return AgentNotFoundError(f"There is no agent with the id {agent_id}; GET /agents lists them.")
 
 
+def find_forgotten(db: Connection, agent_ids: Collection[int]) -> set[int]:
+    """Return which of these agents were taken from the fleet; within a change, which must give them nothing to do."""
+    if not agent_ids:
+        return set()
+    agent = agent_table.c
+    gone = select(agent.id).where(agent.id.in_(agent_ids), agent.forgotten_at.is_not(None))
+    return set(db.execute(gone).scalars())
+
+
 def list_agents(
     db: Session, reach: Reach, *, status: str | None, labels: Labels, after_id: int, limit: int
 ) -> tuple[Sequence[Agent], int]:

@@ -14,6 +14,7 @@ from control_plane.core.errors import DeploymentNotFoundError, NameCollisionErro
 from control_plane.core.events import EventKind
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import DeploymentStatus, JobStatus
+from control_plane.store.agents import agent_not_found, find_forgotten
 from control_plane.store.bulk import Bulk
 from control_plane.store.database import each_pair, next_ids
 from control_plane.store.disk import new_work
@@ -96,8 +97,8 @@ def accept_deployments(db: Connection, items: Sequence[NewDeployment]) -> list[i
     """Store deployments and their jobs; returns each one's id.
 
     An item whose agent's queue is full gets QueueFullError, one whose name Compose would fold into that of
-    another project on that agent NameCollisionError, one whose key was used AnsweredBeforeError or
-    IdempotencyKeyReusedError; nothing of it is stored.
+    another project on that agent NameCollisionError, one whose agent was forgotten AgentNotFoundError, one whose key
+    was used AnsweredBeforeError or IdempotencyKeyReusedError; nothing of it is stored.
     """
     requests = [item.request for item in items if item.request is not None]
     if share_a_key(requests):
@@ -199,7 +200,8 @@ def _refusals(
     db: Connection, items: Sequence[NewDeployment], used: Mapping[KeyPlace, Exception]
 ) -> list[Exception | None]:
     """Say of each item why it cannot be accepted, counting those of the same batch before it."""
-    queued = count_unsent(db, {item.agent_id for item in items if item.sent_to is None})
+    waiting = {item.agent_id for item in items if item.sent_to is None}  # others are connected, and so are known
+    queued, forgotten = count_unsent(db, waiting), find_forgotten(db, waiting)
     holders = _holders(db, {(item.agent_id, item.folded_name) for item in items})
     refusals: list[Exception | None] = []
     for item in items:
@@ -208,6 +210,8 @@ def _refusals(
             refusals.append(used[item.request.place])
         elif holder != item.project_name:
             refusals.append(name_collision(item.project_name, holder, item.agent_id))
+        elif item.agent_id in forgotten:
+            refusals.append(agent_not_found(item.agent_id))
         elif item.sent_to is None and queued.get(item.agent_id, 0) >= item.max_queued:
             refusals.append(queue_full(item.agent_id, item.max_queued))
         else:

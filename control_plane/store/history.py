@@ -6,7 +6,7 @@ A page costs the same however long the history is and however rare what it asks 
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, ScalarSelect, SQLColumnExpression, TextClause, func, select
+from sqlalchemy import ColumnElement, SQLColumnExpression, TextClause, func, literal, select
 from sqlmodel import col
 from sqlmodel import select as select_rows
 from sqlmodel.sql.expression import SelectOfScalar
@@ -14,11 +14,12 @@ from sqlmodel.sql.expression import SelectOfScalar
 from control_plane.core.access import Reach
 from control_plane.store.models import Deployment, Job
 from control_plane.store.reaching import limits
-from control_plane.store.tables import placement_table, table_of
+from control_plane.store.tables import agent_table, placement_table, table_of
 
 Row = TypeVar("Row", Job, Deployment)
 T = TypeVar("T")
 
+_agent = agent_table.c
 _place = placement_table.c
 
 
@@ -75,10 +76,11 @@ def unindexed(column: SQLColumnExpression[T]) -> ColumnElement[T]:
     return func.coalesce(column, column)
 
 
-def name_if_placed(project_name: str, agent_id: int | None, reach: Reach) -> ScalarSelect[str] | str:
+def name_if_placed(project_name: str, agent_id: int | None, reach: Reach) -> ColumnElement[str] | str:
     """Return what a project's name must equal in a list: no name at all if it was never on the given agent.
 
-    Without this, a page for a project on an agent that never had it would be sought along its whole history.
+    Without this, a page for a project on an agent that never had it would be sought along its whole history. Of an
+    agent that was forgotten the places are gone, and the history is sought.
     """
     if agent_id is None:
         return project_name
@@ -87,4 +89,7 @@ def name_if_placed(project_name: str, agent_id: int | None, reach: Reach) -> Sca
         _place.project_name == project_name,
         _place.agent_id == agent_id,
     )
-    return placed.scalar_subquery()
+    gone = select(literal(project_name)).where(
+        _agent.id == agent_id, _agent.organization_id == reach.organization_id, _agent.forgotten_at.is_not(None)
+    )
+    return func.coalesce(placed.scalar_subquery(), gone.scalar_subquery())

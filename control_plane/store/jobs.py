@@ -14,6 +14,7 @@ from control_plane.core.events import EventKind
 from control_plane.core.logs import cut_middle
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import ACTIVE_JOB_STATUSES, JobStatus
+from control_plane.store.agents import agent_not_found, find_forgotten
 from control_plane.store.bulk import Bulk
 from control_plane.store.deployments import count_unsent, queue_full
 from control_plane.store.disk import new_work
@@ -128,8 +129,8 @@ def add_jobs(db: Connection, items: Sequence[NewJob]) -> list[str | Exception]:
     """Store jobs and return their ids.
 
     STATUS and HEALTH_CHECK: if one like it is already active, its id is returned and nothing is stored, so that
-    callers share it. Others: QueueFullError when the agent has `max_queued` unsent ones; AnsweredBeforeError or
-    IdempotencyKeyReusedError when the caller's key was used.
+    callers share it. Others: QueueFullError when the agent has `max_queued` unsent ones; AgentNotFoundError when
+    it was forgotten; AnsweredBeforeError or IdempotencyKeyReusedError when the caller's key was used.
     """
     requests = [item.request for item in items if item.request is not None]
     if share_a_key(requests):
@@ -137,12 +138,15 @@ def add_jobs(db: Connection, items: Sequence[NewJob]) -> list[str | Exception]:
     used = judge_requests(db, requests, items[0].at)
     shared = _active_questions(db, {item.agent_id for item in items if not item.kind.changes_project})
     queued = count_unsent(db, {item.agent_id for item in items if item.max_queued is not None})
+    forgotten = find_forgotten(db, {item.agent_id for item in items})
     outcomes: list[str | Exception] = []
     added: list[NewJob] = []
     for item in items:
         question = (item.agent_id, item.kind, item.project_name)
         if item.request is not None and item.request.place in used:
             outcomes.append(used[item.request.place])
+        elif item.agent_id in forgotten:
+            outcomes.append(agent_not_found(item.agent_id))
         elif item.max_queued is not None and queued.get(item.agent_id, 0) >= item.max_queued:
             outcomes.append(queue_full(item.agent_id, item.max_queued))
         elif question in shared:
