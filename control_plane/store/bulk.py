@@ -1,4 +1,4 @@
-"""Bulk: one statement for many rows, compiled once. For the changes of this floor.
+"""Bulk: one statement for many rows, compiled once; and Lookup, a small one that is asked. For changes of this floor.
 
 SQLAlchemy prepares every row of an `executemany` anew, by name and by type, which took the writer longer than
 SQLite needed for the rows. Here the order and the conversions are settled when the statement is first used.
@@ -9,7 +9,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Delete, Dialect, Insert, Update
+from sqlalchemy import Connection, Delete, Dialect, Insert, Select, Update
 
 Statement = Insert | Update | Delete
 Row = Mapping[str, Any]
@@ -58,3 +58,27 @@ class Bulk:
 def _column(rows: Sequence[Row], name: str, convert: Callable[[Any], Any] | None) -> Iterable[Any]:
     values = map(itemgetter(name), rows)
     return values if convert is None else map(convert, values)
+
+
+class Lookup:
+    """A SELECT that every commit asks. Its values are given and returned as the driver has them: numbers and text."""
+
+    def __init__(self, statement: Select[Any]) -> None:
+        self._statement = statement
+        self._prepared: dict[str, tuple[str, list[str], dict[str, Any], bool]] = {}
+
+    def first(self, db: Connection, **values: Any) -> Any:
+        """Return the first row, None if there is none."""
+        prepared = self._prepared.get(db.dialect.name)
+        if prepared is None:
+            compiled = self._statement.compile(dialect=db.dialect)
+            names = list(compiled.positiontup or compiled.params)
+            prepared = self._prepared[db.dialect.name] = (str(compiled), names, compiled.params, compiled.positional)
+        sql, names, constants, positional = prepared
+        given = {**constants, **values}
+        cursor = db.connection.cursor()
+        try:
+            cursor.execute(sql, tuple([given[name] for name in names]) if positional else given)
+            return cursor.fetchone()
+        finally:
+            cursor.close()

@@ -14,7 +14,20 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, Engine, TableValuedAlias, bindparam, event, func, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    ScalarSelect,
+    TableValuedAlias,
+    bindparam,
+    column,
+    event,
+    func,
+    select,
+    text,
+)
+from sqlalchemy import table as plain_table
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, create_engine
@@ -111,6 +124,12 @@ def next_ids(db: Connection, table: str, count: int) -> range:
     last = db.execute(text("SELECT seq FROM sqlite_sequence WHERE name = :table"), {"table": table}).scalar()
     first = (last or 0) + 1
     return range(first, first + count)
+
+
+def last_id_given(table: str) -> ScalarSelect[int]:
+    """Return, for a query, the last id that was ever given in a table whose ids are not given twice; NULL for none."""
+    given = plain_table("sqlite_sequence", column("name"), column("seq"))
+    return select(given.c.seq).where(given.c.name == table).scalar_subquery()
 
 
 @dataclass(frozen=True)

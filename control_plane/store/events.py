@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, func, insert, select, union_all
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, insert, select, union_all
 from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 
@@ -18,7 +18,7 @@ from control_plane.core.events import EventKind
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import FailureReason, JobStatus
 from control_plane.store.bulk import Bulk
-from control_plane.store.history import name_if_placed, unindexed
+from control_plane.store.history import first_id_since, name_if_placed, unindexed
 from control_plane.store.models import EVENT_ACCEPTS_DEPLOY, EVENT_HAS_AGENT, EVENT_HAS_PROJECT, Event
 from control_plane.store.moves import Answer, JobFacts
 from control_plane.store.reaching import limits
@@ -136,9 +136,9 @@ def find_last_event(db: Session, kind: EventKind) -> Event | None:
 def _bounds(db: Session, wanted: WantedEvents) -> list[ColumnElement[bool]]:
     bounds: list[ColumnElement[bool]] = []
     if wanted.since is not None:
-        bounds.append(_event.id >= _first_id(db, wanted.since))
+        bounds.append(_event.id >= first_id_since(db, event_table, wanted.since))
     if wanted.until is not None:
-        bounds.append(_event.id < _first_id(db, wanted.until))
+        bounds.append(_event.id < first_id_since(db, event_table, wanted.until))
     if wanted.before_id is not None:
         bounds.append(_event.id < wanted.before_id)
     return bounds
@@ -181,24 +181,3 @@ def _accepted(wanted: WantedEvents, bounds: Sequence[ColumnElement[bool]]) -> Se
         .order_by(deployment.id.desc())
         .limit(wanted.limit)
     )
-
-
-def _first_id(db: Session, at: datetime) -> int:
-    """Return the lowest id that an event at `at` or later has, or one past the last.
-
-    It halves the ids, for times rise with them. Where the clock was set back they do not, and what lies around
-    that moment may be missed.
-    """
-    # Asked for together, both ends would be sought through a whole index.
-    low = db.execute(select(func.min(_event.id))).scalar_one() or 0
-    high = (db.execute(select(func.max(_event.id))).scalar_one() or -1) + 1
-    while low < high:
-        middle = (low + high) // 2
-        found_id, found_at = db.execute(
-            select(_event.id, _event.at).where(_event.id >= middle).order_by(_event.id).limit(1)
-        ).one()
-        if found_at < at:
-            low = found_id + 1
-        else:
-            high = middle
-    return int(low)

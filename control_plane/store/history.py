@@ -1,13 +1,14 @@
-"""Pages of long histories, newest first, for `jobs` and `deployments`, and what `events` shares with them.
+"""Pages of long histories, newest first, for `jobs` and `deployments`, and what `events` and `audit` share with them.
 
 A page costs the same however long the history is and however rare what it asks for.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, SQLColumnExpression, TextClause, func, literal, select
-from sqlmodel import col
+from sqlalchemy import ColumnElement, SQLColumnExpression, Table, TextClause, func, literal, select
+from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -93,3 +94,24 @@ def name_if_placed(project_name: str, agent_id: int | None, reach: Reach) -> Col
         _agent.id == agent_id, _agent.organization_id == reach.organization_id, _agent.forgotten_at.is_not(None)
     )
     return func.coalesce(placed.scalar_subquery(), gone.scalar_subquery())
+
+
+def first_id_since(db: Session, table: Table, at: datetime) -> int:
+    """Return the lowest id that a row of `table` with `at` at this time or later has, or one past the last.
+
+    It halves the ids, for times rise with them. Where the clock was set back they do not, and what lies around
+    that moment may be missed.
+    """
+    # Asked for together, both ends would be sought through a whole index.
+    low = db.execute(select(func.min(table.c.id))).scalar_one() or 0
+    high = (db.execute(select(func.max(table.c.id))).scalar_one() or -1) + 1
+    while low < high:
+        middle = (low + high) // 2
+        found_id, found_at = db.execute(
+            select(table.c.id, table.c.at).where(table.c.id >= middle).order_by(table.c.id).limit(1)
+        ).one()
+        if found_at < at:
+            low = found_id + 1
+        else:
+            high = middle
+    return int(low)

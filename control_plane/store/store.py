@@ -6,6 +6,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlmodel import Session
 
+from control_plane.core.audit import AuditEntry
 from control_plane.store.database import LONG_WAL_BYTES, Reader, StorageBrokenError, database_file
 from control_plane.store.disk import Disk
 from control_plane.store.migrate import migrate
@@ -44,9 +45,9 @@ class Store:
         """Run a query in a thread; see Reader.read."""
         return await self._reader.read(query, *args, **kwargs)
 
-    async def write(self, change: Change[Item, Result], item: Item) -> Result:
-        """Apply a change in the next commit; see Writer.write."""
-        return await self._writer.write(change, item)
+    async def write(self, change: Change[Item, Result], item: Item, audit: AuditEntry | None = None) -> Result:
+        """Apply a change in the next commit, and write its entry of the audit with it; see Writer.write."""
+        return await self._writer.write(change, item, audit)
 
     @property
     def waiting_count(self) -> int:

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.orm import defer
 from sqlalchemy.sql.base import ExecutableOption
 
-from control_plane.store import models
+from control_plane.store import models, models_audit
 
 
 def table_of(model: type) -> Table:
@@ -31,6 +31,7 @@ job_log_table = table_of(models.JobLog)
 event_table = table_of(models.Event)
 idempotency_table = table_of(models.IdempotencyRecord)
 token_table = table_of(models.Token)
+audit_table = table_of(models_audit.Audit)
 
 
 def upsert(

@@ -18,7 +18,9 @@ from typing import Any, TypeVar
 import structlog
 from sqlalchemy import Connection
 
+from control_plane.core.audit import AuditEntry
 from control_plane.core.errors import OverloadedError, StorageFullError, StoreUnavailableError
+from control_plane.store.audit import record_audit
 from control_plane.store.database import StorageBrokenError, checkpoint, open_engine, translate_error
 from control_plane.store.disk import Disk, disk_full, is_new_work
 
@@ -47,6 +49,7 @@ class _Waiting:
     change: Change[Any, Any]
     item: Any
     future: asyncio.Future[Any]
+    audit: AuditEntry | None = None
 
 
 class Writer:
@@ -83,9 +86,10 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="store-write", daemon=True)
         self._thread.start()
 
-    async def write(self, change: Change[Item, Result], item: Item) -> Result:
+    async def write(self, change: Change[Item, Result], item: Item, audit: AuditEntry | None = None) -> Result:
         """Apply `item` by `change` and return its result once it is committed.
 
+        `audit` is written in that commit, with what came of the item; `audit.written` tells whether it was.
         Raises what the change raised for this item; StorageFullError, StoreUnavailableError or
         OverloadedError when it was not stored.
         """
@@ -96,7 +100,7 @@ class Writer:
         if self._disk.is_full and is_new_work(change):
             raise disk_full()
         future: asyncio.Future[Result] = self._loop.create_future()
-        self._waiting.append(_Waiting(change, item, future))
+        self._waiting.append(_Waiting(change, item, future, audit))
         self._unsettled += 1
         self._gather()
         return await future
@@ -234,7 +238,16 @@ class Writer:
                 results = change(self._connection, [batch[position].item for position in positions])
                 for position, result in zip(positions, results, strict=True):
                     outcomes[position] = result
+            audited = [
+                (waiting.audit, outcome)
+                for waiting, outcome in zip(batch, outcomes, strict=True)
+                if waiting.audit is not None and not waiting.audit.written
+            ]
+            if audited:
+                record_audit(self._connection, audited)
             self._tell()
+        for entry, _ in audited:
+            entry.written = True
         return outcomes
 
     def _settle(self, batch: list[_Waiting], outcomes: list[Any], seconds: float, *, goes_on: bool) -> None:

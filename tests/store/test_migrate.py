@@ -10,7 +10,7 @@ import pytest
 from sqlmodel import SQLModel, create_engine
 
 from control_plane.core.startup import StartupError
-from control_plane.store import models
+from control_plane.store import models, models_audit
 from control_plane.store.migrate import migrate
 from tests.support.store import sql
 
@@ -45,7 +45,8 @@ def test_from_nothing_the_migrations_make_exactly_what_the_models_say(database: 
 
 
 def _tables() -> list[type[SQLModel]]:
-    return [model for model in vars(models).values() if hasattr(model, "__table__")]
+    named = {**vars(models), **vars(models_audit)}
+    return [model for model in named.values() if hasattr(model, "__table__")]
 
 
 def test_ids_of_agents_and_deployments_are_never_given_twice(database: Path) -> None:
@@ -53,7 +54,7 @@ def test_ids_of_agents_and_deployments_are_never_given_twice(database: Path) -> 
     made = dict(
         sql(database, "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'")
     )
-    assert set(made) == {"agent", "deployment", "event", "token"}
+    assert set(made) == {"agent", "audit", "deployment", "event", "token"}
 
 
 def test_the_files_are_for_their_owner_alone(database: Path) -> None:

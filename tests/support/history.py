@@ -134,8 +134,21 @@ def fill(path: Path, history: int) -> None:
         "INSERT INTO event (at, kind, agent_id, project_name, deployment_id, message) VALUES (?, ?, ?, ?, ?, ?)",
         [event for row in rows for event in _events(*row[:3])],
     )
+    connection.executemany(
+        "INSERT INTO audit (organization_id, at, token_id, actor, role, address, request_id, action, object, outcome,"
+        " previous_hash, hash) VALUES (?, ?, ?, 'ci', 'deployer', '', '', ?, '', ?, '', '')",
+        [_audit_row(row[0]) for row in rows],
+    )
     connection.commit()
     connection.close()
+
+
+def _audit_row(number: int) -> tuple[Any, ...]:
+    """Return a deploy that is done; one row of all is of another action, one was refused, few are elsewhere."""
+    at = (NOW + timedelta(milliseconds=number)).isoformat(" ", "microseconds")
+    action = "revoke_token" if number == FAILURE else "deploy"
+    outcome = "not_allowed" if number == FAILURE + 1 else "done"
+    return 2 if number in range(50, 60) else 1, at, number % 3 or None, action, outcome
 
 
 def _events(number: int, project: str, place: int) -> list[tuple[Any, ...]]:
