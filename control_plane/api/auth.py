@@ -1,11 +1,12 @@
 """Who may call the REST API: a bearer token and its role, checked before anything else of a request is looked at.
 
 Routers behind the token are made with `protected_router`; a route says with `needs` which role it takes. Invariant:
-without a valid token of that role no body is read and no dependency runs. `app.state.api_tokens` holds the checker
+without a valid token of that role no body is read and no dependency runs, and each request of a valid token that is
+to change something leaves one entry in the audit, whatever becomes of it. `app.state.api_tokens` holds the checker
 of API_TOKEN, None only with API_AUTH=none; all other tokens are in the control plane's TokenBook.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ from control_plane.api.unknown_parameters import query_names, refuse_unknown
 from control_plane.core.access import DEFAULT_REACH, Actor, Reach, Role
 from control_plane.core.errors import UnauthorizedError
 from control_plane.core.tokens import PREFIXES, TokenChecker, TokenKind, bearer_token, digest_of, is_damaged
+from control_plane.operations.auditing import note
 
 ACTOR = "control_plane.actor"
 """In a request's scope once its token was found valid; `connections` looks for it, too."""
@@ -121,6 +123,7 @@ class TokenFirstRoute(APIRoute):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.role = self._role_of()
+        self.action = self._action_of()
         self._answer = self.get_route_handler()
         self.app = self._serve
 
@@ -133,13 +136,26 @@ class TokenFirstRoute(APIRoute):
             raise ValueError(f"{self.path}: say with `needs` which role it takes")
         return Role(declared[_ROLE])
 
+    def _action_of(self) -> str:
+        """Return what the audit calls the route, "" for one that only reads."""
+        return "" if set(self.methods or ()) <= {"GET", "HEAD"} else self.operation_id or self.name
+
+    def admit(self, request: Request) -> None:
+        """Check the token and its role, and begin the audit. Raises UnauthorizedError, ForbiddenError."""
+        actor = check_token(request)
+        if self.action:
+            entry = actor.begin(self.action)
+            if request.scope.get("path_params"):
+                entry.concern(_object_in(request.scope["path_params"]))
+        actor.require(self.role)
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return FastAPI's handler behind the check, with a query and a body that are read strictly."""
         handler = super().get_route_handler()
         known = query_names(self.dependant)
 
         async def checked(request: Request) -> Response:
-            check_token(request).require(self.role)
+            self.admit(request)
             if request.scope["query_string"]:
                 refuse_unknown(request, known)
             return await handler(StrictJsonRequest(request.scope, request.receive))
@@ -155,6 +171,8 @@ class TokenFirstRoute(APIRoute):
                 response = await self._answer(request)
         except Exception as error:
             response = answer_for(request, error)
+        if self.action:
+            await conclude(request)
         await response(scope, receive, send)
 
 
@@ -168,11 +186,25 @@ class DirectRoute(TokenFirstRoute):
         """Serve a request without a query, from outside of FastAPI; an ASGI app."""
         request = StrictJsonRequest(scope, receive)
         try:
-            check_token(request).require(self.role)
+            self.admit(request)
             response: Response = await self.endpoint(request)
         except Exception as error:
             response = answer_for(request, error)
+        await conclude(request)
         await response(scope, receive, send)
+
+
+async def conclude(request: Request) -> None:
+    """See that a request that was to change something has its entry in the audit, before it is answered."""
+    actor: Actor | None = request.scope.get(_ACTOR)
+    if actor is not None and actor.audit is not None and not actor.audit.written:
+        await note(request.app.state.control_plane, actor.audit, request.scope["state"].get("problem_code"))
+
+
+def _object_in(path_params: Mapping[str, Any]) -> str:
+    """Return what a path is about, such as `agent 3`; an operation says more, if it comes to that."""
+    kinds = {name: "project" if name == "name" else name.removesuffix("_id") for name in path_params}
+    return ", ".join(f"{kinds[name]} {value}" for name, value in path_params.items())
 
 
 def protected_router(**options: Any) -> APIRouter:

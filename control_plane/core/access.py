@@ -10,6 +10,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from hashlib import sha256
 
+from control_plane.core.audit import AuditEntry
 from control_plane.core.errors import ForbiddenError
 
 DEFAULT_ORGANIZATION_ID = 1
@@ -88,6 +89,28 @@ class Actor:
     """None for the token that the control plane was started with."""
     address: str = ""
     request_id: str = ""
+    audit: AuditEntry | None = None
+    """Of a request that is to change something; given to the write that does."""
+
+    def begin(self, action: str) -> AuditEntry:
+        """Begin the audit of a request that is to change something."""
+        self.audit = AuditEntry(
+            self.reach.organization_id,
+            self.token_id,
+            self.name,
+            self.role.value,
+            self.address,
+            self.request_id,
+            action,
+        )
+        return self.audit
+
+    def concerns(self, what: str, job_id: str | None = None) -> AuditEntry | None:
+        """Say what the request is about, such as `project shop on agent 3`; returns its entry for the write."""
+        if self.audit is not None:
+            self.audit.concern(what)
+            self.audit.job_id = job_id
+        return self.audit
 
     @property
     def organization_id(self) -> int:

@@ -112,6 +112,7 @@ class Metrics:
             "writer_commit_seconds", "Time that one batch of changes took, its fsync included.", COMMIT_BUCKETS
         )
         self.writer_waiting = self._gauge("writer_waiting", "Changes that wait for a commit or are in one.")
+        self.audit_lost = self._counter("audit_lost", "Refused requests of which the audit could not be written.")
         self._loop_age = self._gauge("loop_age_seconds", "Time since the loop last succeeded.", "loop")
         self._loop_max_age = self._gauge("loop_max_age_seconds", "The age at which the loop is stale.", "loop")
 

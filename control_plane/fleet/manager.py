@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 import structlog
 from uuid_utils import uuid4
 
+from control_plane.core.audit import AuditEntry
 from control_plane.core.errors import AgentNotConnectedError, HostnameTakenError
 from control_plane.core.protocol import CloseCode
 from control_plane.fleet.refusals import RefusedHostnames
@@ -42,20 +43,25 @@ class ConnectionManager:
         self._doors: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
 
     async def connect(
-        self, identity: Identity, socket: Socket, accept: Callable[[], Awaitable[None]]
+        self,
+        identity: Identity,
+        socket: Socket,
+        accept: Callable[[], Awaitable[None]],
+        audit: AuditEntry | None = None,
     ) -> tuple[AgentSession, bool]:
         """Admit an agent: settle its hostname, store its row, then `accept()` the socket and register it.
 
         Returns the session, and whether jobs of the agent are queued or in flight. Raises HostnameTakenError, and
-        what `agents.arrive` says.
+        what `agents.arrive` says. `audit`: the entry of one that enrols, to be written with its row.
         """
         door = self._doors.setdefault(identity.place, asyncio.Lock())
         async with door:
             replaced = await self._clear_hostname(identity)
             connection_id = uuid4().hex
+            arrival = _arrival(identity, connection_id, replaced)
             try:
                 async with self._changes:
-                    arrived = await self._store.write(agents.arrive, _arrival(identity, connection_id, replaced))
+                    arrived = await self._store.write(agents.arrive, arrival, audit)
             except BaseException:
                 if replaced is not None:
                     await self._depart(replaced)

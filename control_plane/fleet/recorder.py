@@ -9,6 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from control_plane.bus.base import Bus, Topic
+from control_plane.core.audit import AuditEntry
 from control_plane.core.metrics import Metrics
 from control_plane.core.states import JOB_MOVES
 from control_plane.store.answers import Outcome, Recorded, record_answers
@@ -46,15 +47,17 @@ class Recorder:
             made_at = int(job.id[:8] + job.id[9:13], 16) / 1000
             self._metrics.job_dispatched(job.kind, time.time() - made_at)
 
-    async def record(self, answer: Answer, request: KeyedRequest | None = None) -> Outcome:
+    async def record(
+        self, answer: Answer, request: KeyedRequest | None = None, audit: AuditEntry | None = None
+    ) -> Outcome:
         """Apply one answer and return what became of it once that is committed. Raises what the store raises.
 
-        `request`: that of a user, with a key, which the answer carries out.
+        `request`: that of a user, with a key, which the answer carries out. `audit`: a user's entry of the audit.
         """
         if request is None:
-            recorded = await self._store.write(record_answers, answer)
+            recorded = await self._store.write(record_answers, answer, audit)
         else:
-            recorded = await self._store.write(record_keyed_answers, KeyedAnswer(answer, request))
+            recorded = await self._store.write(record_keyed_answers, KeyedAnswer(answer, request), audit)
         outcome = recorded.outcome
         if answer.agent_id is not None:
             self._metrics.answered(_what_became_of(answer, recorded))

@@ -56,8 +56,15 @@ async def change_agent(
     actor.require_every_project()
     check_labels(labels)
     _keep_own_labels(actor, labels)
-    await plane.store.write(agent_changes.change_agents, AgentChange(actor.reach, agent_id, labels, cordoned))
+    change = AgentChange(actor.reach, agent_id, labels, cordoned)
+    await plane.store.write(agent_changes.change_agents, change, actor.concerns(_what_changes(change)))
     return await plane.store.read(agents.get_agent, actor.reach, agent_id)
+
+
+def _what_changes(change: AgentChange) -> str:
+    labels = [key if value is None else f"{key}={value}" for key, value in sorted(change.labels.items())]
+    cordon = [] if change.cordoned is None else ["cordoned" if change.cordoned else "not cordoned"]
+    return f"agent {change.agent_id}: {', '.join([*cordon, *labels])}"
 
 
 def _keep_own_labels(actor: Actor, labels: Mapping[str, str | None]) -> None:
@@ -78,7 +85,7 @@ async def make_agent_token(plane: ControlPlane, actor: Actor, agent_id: int) -> 
     actor.require_every_project()
     token = make_token(TokenKind.AGENT)
     binding = Binding(actor.reach, agent_id, datetime.now(UTC), digest_of(token).hex())
-    await plane.store.write(agent_changes.bind_agents, binding)
+    await plane.store.write(agent_changes.bind_agents, binding, actor.concerns(f"agent {agent_id}"))
     await plane.token_book.refresh()
     return token
 
@@ -86,7 +93,8 @@ async def make_agent_token(plane: ControlPlane, actor: Actor, agent_id: int) -> 
 async def revoke_agent_token(plane: ControlPlane, actor: Actor, agent_id: int) -> None:
     """End the agent's own token and its socket; its hostname stays bound. Raises AgentNotFoundError."""
     actor.require_every_project()
-    await plane.store.write(agent_changes.bind_agents, Binding(actor.reach, agent_id, datetime.now(UTC)))
+    binding = Binding(actor.reach, agent_id, datetime.now(UTC))
+    await plane.store.write(agent_changes.bind_agents, binding, actor.concerns(f"agent {agent_id}"))
     await plane.token_book.refresh()
 
 
@@ -94,7 +102,7 @@ async def forget_agent(plane: ControlPlane, actor: Actor, agent_id: int) -> None
     """Take an offline agent from the fleet; its history stays. Raises AgentNotFoundError, AgentConnectedError."""
     actor.require_every_project()
     forgetting = Forgetting(actor.reach, agent_id, datetime.now(UTC))
-    failed = await plane.store.write(agent_changes.forget_agents, forgetting)
+    failed = await plane.store.write(agent_changes.forget_agents, forgetting, actor.concerns(f"agent {agent_id}"))
     if failed:
         plane.bus.publish(Topic.JOB_FINISHED, failed)
     await plane.token_book.refresh()

@@ -11,7 +11,7 @@ from control_plane.core.protocol import CommandType
 from control_plane.core.states import JobStatus
 from control_plane.operations.context import ControlPlane
 from control_plane.operations.placing import check_agent, locate_project, not_connected
-from control_plane.operations.repeating import check_unused
+from control_plane.operations.repeating import check_unused, repeats
 from control_plane.store.idempotency import AnsweredBeforeError, KeyedRequest
 from control_plane.store.jobs import AgentJob, NewJob, add_jobs
 
@@ -32,6 +32,7 @@ async def stop(
     Raises ForbiddenError, ProjectNotFoundError, AgentNotConnectedError, QueueFullError, InvalidInputError,
     IdempotencyKeyReusedError.
     """
+    actor.concerns(f"project {project_name}")
     try:
         actor.require_project(project_name)
         if request is not None:
@@ -50,6 +51,7 @@ async def stop(
             request=request,
         )
     except AnsweredBeforeError as before:
+        repeats(actor, before)
         return before.job_id, True
     return job_id, False
 
@@ -103,7 +105,8 @@ async def _command(
         max_queued=plane.limits.max_queued if kind.changes_project else None,
         request=request,
     )
-    job_id = await plane.store.write(add_jobs, new)
+    about = f"agent {agent_id}" if project_name is None else f"project {project_name} on agent {agent_id}"
+    job_id = await plane.store.write(add_jobs, new, actor.concerns(about, new.job_id))
     if job_id == new.job_id:
         plane.metrics.job_accepted(kind)
         log.debug("command_accepted", job_id=job_id, agent_id=agent_id, type=kind.value, project=project_name)

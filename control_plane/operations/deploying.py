@@ -14,7 +14,7 @@ from control_plane.core.protocol import CommandType
 from control_plane.core.states import JobStatus
 from control_plane.operations.context import ControlPlane
 from control_plane.operations.placing import choose_agent, told_to
-from control_plane.operations.repeating import check_unused
+from control_plane.operations.repeating import check_unused, repeats
 from control_plane.store.deployments import NewDeployment, accept_deployments
 from control_plane.store.idempotency import AnsweredBeforeError, KeyedRequest
 from control_plane.store.jobs import AgentJob
@@ -53,6 +53,7 @@ async def deploy(
     `request`: how its caller's key names it; what was stored for it before is returned, whatever holds by now, and
     IdempotencyKeyReusedError raised if that was another request.
     """
+    actor.concerns(f"project {project_name}")
     try:
         actor.require_project(project_name)
         if request is not None:
@@ -66,6 +67,7 @@ async def deploy(
         raise told_to(actor, collision, project_name) from None
     except AnsweredBeforeError as before:
         told = before.answer
+        repeats(actor, before)
         return Accepted(before.job_id, told["deployment_id"], told["agent_id"], tuple(told["warnings"]), repeated=True)
     return Accepted(job.id, deployment_id, chosen, file.warnings)
 
@@ -79,7 +81,8 @@ async def _store(
     try:
         sent_to = reservation.instance if reservation else None
         new = _new_deployment(plane, actor, job, file, agent_id, sent_to, request)
-        deployment_id = await plane.store.write(accept_deployments, new)
+        audit = actor.concerns(f"project {job.project_name} on agent {agent_id}", job.id)
+        deployment_id = await plane.store.write(accept_deployments, new, audit)
     except asyncio.CancelledError:
         # The request is given up, but the writer has the deploy: what gets stored must not wait for a lost send.
         if reservation is not None:

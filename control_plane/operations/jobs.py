@@ -58,7 +58,7 @@ async def cancel_job(
         only_unsent=True,
     )
     try:
-        outcome = await plane.recorder.record(answer, request)
+        outcome = await plane.recorder.record(answer, request, actor.concerns(f"job {job_id}", job_id))
     except AnsweredBeforeError:
         return await wait_for_job(plane, actor, job_id, 0, own=True), True
     job = await wait_for_job(plane, actor, job_id, 0, own=True)

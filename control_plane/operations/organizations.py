@@ -21,7 +21,9 @@ async def create_organization(plane: ControlPlane, actor: Actor, name: str) -> O
     if not _NAME.fullmatch(name):
         reason = "must be 1 to 63 of a-z, 0-9 and '-', with a letter or digit at each end"
         raise InvalidInputError(f"name: {reason}.", [FieldProblem("name", reason)])
-    organization_id = await plane.store.write(organizations.add_organizations, NewOrganization(name, datetime.now(UTC)))
+    new = NewOrganization(name, datetime.now(UTC))
+    audit = actor.concerns(f"organization {name}")
+    organization_id = await plane.store.write(organizations.add_organizations, new, audit)
     return await plane.store.read(organizations.get_organization, organization_id)
 
 

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 
 from sqlmodel import Session
 
+from control_plane.core.access import Actor
+from control_plane.core.audit import REPEATED
 from control_plane.operations.context import ControlPlane
-from control_plane.store.idempotency import KeyedRequest, judge_requests
+from control_plane.store.idempotency import AnsweredBeforeError, KeyedRequest, judge_requests
 
 
 async def check_unused(plane: ControlPlane, request: KeyedRequest) -> None:
@@ -20,6 +22,12 @@ async def check_unused(plane: ControlPlane, request: KeyedRequest) -> None:
     used = await plane.store.read(_used, request)
     if used is not None:
         raise used
+
+
+def repeats(actor: Actor, before: AnsweredBeforeError) -> None:
+    """Note for the audit that the actor's request repeats another, unless the store's refusal has told so already."""
+    if actor.audit is not None:
+        actor.audit.outcome, actor.audit.job_id = REPEATED, before.job_id
 
 
 def _used(db: Session, request: KeyedRequest) -> Exception | None:

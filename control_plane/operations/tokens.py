@@ -19,6 +19,8 @@ from control_plane.store.tokens import NewToken, Revocation, Rotation
 
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]{0,98}[^\s\x00-\x1f\x7f-\x9f])?")
 
+_KINDS = {TokenKind.API: "token", TokenKind.ENROLLMENT: "enrolment"}
+
 
 @dataclass(frozen=True, slots=True)
 class MadeToken:
@@ -69,7 +71,8 @@ async def create_token(
 
 async def keep_token(plane: ControlPlane, actor: Actor, new: NewToken, token: str) -> MadeToken:
     """Store a new token of a caller or an enrolment, and know it at once."""
-    token_id = await plane.store.write(tokens.add_tokens, new)
+    audit = actor.concerns(f"{_KINDS[new.kind]} {new.name}{f' ({new.role})' if new.role else ''}")
+    token_id = await plane.store.write(tokens.add_tokens, new, audit)
     await plane.token_book.refresh()
     reach = actor.reach.within_organization(new.organization_id)
     return MadeToken(await plane.store.read(tokens.get_token, reach, token_id), token)
@@ -82,7 +85,8 @@ async def rotate_token(plane: ControlPlane, actor: Actor, token_id: int, overlap
         raise _invalid("token_id", "is an enrolment's, which cannot be rotated: revoke it and make another")
     token, now = make_token(TokenKind.API), datetime.now(UTC)
     until = now + timedelta(seconds=overlap_seconds)
-    await plane.store.write(tokens.rotate_tokens, Rotation(actor.reach, token_id, digest_of(token).hex(), until, now))
+    rotation = Rotation(actor.reach, token_id, digest_of(token).hex(), until, now)
+    await plane.store.write(tokens.rotate_tokens, rotation, actor.concerns(f"token {token_id}"))
     await plane.token_book.refresh()
     return MadeToken(await plane.store.read(tokens.get_token, actor.reach, token_id), token)
 
@@ -90,7 +94,8 @@ async def rotate_token(plane: ControlPlane, actor: Actor, token_id: int, overlap
 async def revoke_token(plane: ControlPlane, actor: Actor, token_id: int) -> None:
     """End a caller's token or an enrolment at once. Raises TokenNotFoundError."""
     await _manageable(plane, actor, token_id)
-    await plane.store.write(tokens.revoke_tokens, Revocation(actor.reach, token_id, datetime.now(UTC)))
+    revocation = Revocation(actor.reach, token_id, datetime.now(UTC))
+    await plane.store.write(tokens.revoke_tokens, revocation, actor.concerns(f"token {token_id}"))
     await plane.token_book.refresh()
 
 

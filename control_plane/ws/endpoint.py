@@ -12,15 +12,17 @@ from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from control_plane.core.audit import AuditEntry
 from control_plane.core.errors import ControlPlaneError, HostnameBoundError, HostnameTakenError, UnauthorizedError
 from control_plane.core.protocol import HEADER_AGENT_TOKEN, BadMessageError, CloseCode, decode_response
 from control_plane.fleet.session import AgentSession
 from control_plane.operations import results
+from control_plane.operations.auditing import note
 from control_plane.operations.context import ControlPlane
 from control_plane.ws.certificates import refuse_other_certificates
 from control_plane.ws.close_codes import close_for
 from control_plane.ws.failures import TOO_MANY, counted
-from control_plane.ws.handshake import Newcomer, RefusedError, identify
+from control_plane.ws.handshake import Newcomer, RefusedError, begin_audit, identify
 from control_plane.ws.hosts import refuse_other_hosts
 from control_plane.ws.socket import AgentSocket, note_refusal, oversized_start
 
@@ -38,7 +40,7 @@ async def serve_agent(scope: Scope, receive: Receive, send: Send) -> None:
 async def _serve(websocket: WebSocket) -> None:
     plane: ControlPlane = websocket.app.state.control_plane
     try:
-        session, has_work = await _admit(websocket, plane)
+        session, has_work = await _admit_audited(websocket, plane)
     except RefusedError as error:
         refused = counted(websocket, error)
         if refused.code != TOO_MANY:  # told once, as `address_limited`: who guesses must not fill the log
@@ -64,11 +66,22 @@ async def _serve(websocket: WebSocket) -> None:
                 raise
 
 
-async def _admit(websocket: WebSocket, plane: ControlPlane) -> tuple[AgentSession, bool]:
+async def _admit_audited(websocket: WebSocket, plane: ControlPlane) -> tuple[AgentSession, bool]:
+    """Admit an agent; one that enrols leaves an entry in the audit, be it refused."""
     refuse_other_hosts(websocket)
-    address = _address(websocket)
     if plane.closing:
         raise RefusedError(503, "draining", "This control plane is shutting down; connect again in a moment.")
+    entry = begin_audit(websocket.headers, _address(websocket), plane.token_book)
+    try:
+        return await _admit(websocket, plane, entry)
+    except RefusedError as refused:
+        if entry is not None:
+            await note(plane, entry, refused.code)
+        raise
+
+
+async def _admit(websocket: WebSocket, plane: ControlPlane, entry: AuditEntry | None) -> tuple[AgentSession, bool]:
+    address = _address(websocket)
     state = websocket.app.state
     newcomer = identify(websocket.headers, address, state.agent_token, plane.token_book, state.allowed_origins)
     identity = newcomer.identity
@@ -83,9 +96,8 @@ async def _admit(websocket: WebSocket, plane: ControlPlane) -> tuple[AgentSessio
             seconds,
         )
     try:
-        return await plane.manager.connect(
-            identity, AgentSocket(websocket), partial(_accept, websocket, plane, newcomer)
-        )
+        accept = partial(_accept, websocket, plane, newcomer)
+        return await plane.manager.connect(identity, AgentSocket(websocket), accept, entry)
     except HostnameTakenError as taken:
         raise RefusedError(409, taken.code, taken.detail) from taken
     except HostnameBoundError as bound:

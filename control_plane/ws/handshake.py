@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from starlette.datastructures import Headers
 
 from control_plane.core.access import DEFAULT_ORGANIZATION_ID
+from control_plane.core.audit import AuditEntry
 from control_plane.core.protocol import (
     HEADER_ARCHITECTURE,
     HEADER_CAPABILITIES,
@@ -29,6 +30,8 @@ from control_plane.operations.token_book import TokenBook
 from control_plane.store.enrollment import Enrollment
 from control_plane.store.tokens import KnownToken
 
+ENROLL = "enroll_agent"
+"""What the audit calls an enrolment."""
 MAX_HOSTNAME = 253
 """The longest DNS name (RFC 1035, section 2.3.4)."""
 MAX_HEADER = 64
@@ -106,6 +109,19 @@ def identify(
 def is_anothers(token: KnownToken, hostname: str) -> bool:
     """Whether a token is that of the agent of another hostname."""
     return token.kind is TokenKind.AGENT and token.hostname != hostname
+
+
+def begin_audit(headers: Headers, address: str, book: TokenBook) -> AuditEntry | None:
+    """Return the entry of an enrolment, None for an agent that comes without a valid token of one."""
+    presented = bearer_token(headers.get("authorization")) or ""
+    if not presented.startswith(PREFIXES[TokenKind.ENROLLMENT]):
+        return None
+    token = book.find(digest_of(presented), TokenKind.ENROLLMENT)
+    if token is None:
+        return None
+    entry = AuditEntry(token.organization_id, token.id, token.name, "", address, "", ENROLL)
+    entry.concern(f"host {clean_header(headers.get(HEADER_HOSTNAME, ''), MAX_HOSTNAME)}".rstrip())
+    return entry
 
 
 def _check_token(headers: Headers, shared: TokenChecker | None, book: TokenBook) -> _Credential:

@@ -52,6 +52,9 @@ class Contract:
             return
         declared = operation["responses"].get(str(response.status_code))
         assert declared is not None, f"the document does not declare this status: {told}"
+        if "content" not in declared:
+            assert response.content == b"", told
+            return
         assert media_type in declared["content"], f"the document declares {set(declared['content'])}: {told}"
         content = declared["content"][media_type]
         if media_type in {PROBLEM, "application/json"}:

@@ -1,5 +1,6 @@
 """The small app that tests of the HTTP edge drive, and what must hold for every problem it answers."""
 
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import httpx
@@ -14,6 +15,15 @@ from control_plane.core.access import Role
 from tests.support.http import client_of
 
 SECRET = "s3cret-canary"
+
+
+class NoStore:
+    """Where the audit of this app's refusals goes: nowhere."""
+
+    async def write(self, *_change: object) -> None: ...
+
+
+WITHOUT_STORE = SimpleNamespace(store=NoStore())
 
 
 class Deploy(BaseModel):
@@ -35,6 +45,7 @@ def make_app(error: Exception | None = None) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None)
 
     app.state.api_tokens = None
+    app.state.control_plane = WITHOUT_STORE
     router = protected_router()
 
     @router.post("/deploy", responses=problem_responses(errors.NoAgentsError), openapi_extra=needs(Role.DEPLOYER))

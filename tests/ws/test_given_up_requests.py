@@ -17,15 +17,15 @@ async def give_up_a_deploy(fleet: Fleet, when: str) -> str:
     real_write = fleet.plane.store.write
     submitted: list[str] = []
 
-    async def write(change: Any, item: Any) -> Any:
+    async def write(change: Any, item: Any, audit: Any = None) -> Any:
         if change is not accept_deployments:
-            return await real_write(change, item)
+            return await real_write(change, item, audit)
         submitted.append(item.job_id)
         if when == "after":
-            await real_write(change, item)
+            await real_write(change, item, audit)
         deploying.cancel()
         if when == "before":
-            return await real_write(change, item)
+            return await real_write(change, item, audit)
         await asyncio.sleep(0)
         raise AssertionError("was not canceled")
 

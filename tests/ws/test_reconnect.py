@@ -30,8 +30,8 @@ async def cutting_claims(fleet: Fleet, how: str) -> AsyncIterator[None]:
     store = fleet.plane.store
     real_write = store.write
 
-    async def write(change: Any, item: Any) -> Any:
-        result = await real_write(change, item)
+    async def write(change: Any, item: Any, audit: Any = None) -> Any:
+        result = await real_write(change, item, audit)
         if change is claim_jobs or (change is accept_deployments and item.sent_to is not None):
             for each in fleet.plane.manager.get_connected_agents():
                 if how == "cut":
@@ -55,8 +55,8 @@ async def test_a_deploy_that_comes_while_its_agent_is_being_let_in_is_not_forgot
     real_write = store.write
     jobs: list[str] = []
 
-    async def write(change: Any, item: Any) -> Any:
-        result = await real_write(change, item)
+    async def write(change: Any, item: Any, audit: Any = None) -> Any:
+        result = await real_write(change, item, audit)
         if change is arrive and not jobs:  # the agent's queue was looked at, and it is not served yet
             jobs.append(await fleet.start("web", agent_id=1, when_offline="queue"))
         return result

@@ -19,6 +19,10 @@ def apply() -> None:
 
     def tell_then_commit(self: Writer, batch: list[_Waiting]) -> list[Any]:
         futures = {id(waiting.item): waiting.future for waiting in batch}
+        audits = [waiting.audit and replace(waiting.audit) for waiting in batch]
+        for waiting in batch:
+            if waiting.audit is not None:
+                waiting.audit.written = True  # as callers are told: they would else wait for it
 
         def telling(change: Change[Any, Any]) -> Change[Any, Any]:
             def change_and_tell(db: Connection, items: Sequence[Any]) -> Sequence[Any]:
@@ -32,6 +36,7 @@ def apply() -> None:
             return change_and_tell
 
         tellers = {waiting.change: telling(waiting.change) for waiting in batch}
-        return commit_together(self, [replace(one, change=tellers[one.change]) for one in batch])
+        told = zip(batch, audits, strict=True)
+        return commit_together(self, [replace(one, change=tellers[one.change], audit=audit) for one, audit in told])
 
     Writer._commit_together = tell_then_commit  # type: ignore[method-assign]
