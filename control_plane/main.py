@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from control_plane import __version__
 from control_plane.api import (
     routes_agents,
+    routes_audit,
     routes_deployments,
     routes_events,
     routes_fleet,
@@ -113,6 +114,7 @@ def create_app(
         routes_fleet,
         routes_tokens,
         routes_events,
+        routes_audit,
         routes_metrics,
         routes_system,
         routes_install,

@@ -196,7 +196,7 @@ class DirectRoute(TokenFirstRoute):
 
 async def conclude(request: Request) -> None:
     """See that a request that was to change something has its entry in the audit, before it is answered."""
-    actor: Actor | None = request.scope.get(_ACTOR)
+    actor: Actor | None = request.scope.get(ACTOR)
     if actor is not None and actor.audit is not None and not actor.audit.written:
         await note(request.app.state.control_plane, actor.audit, request.scope["state"].get("problem_code"))
 

@@ -213,6 +213,9 @@ async def test_the_examples_can_be_pasted_into_a_shell(site: Site, agent: GoAgen
         if route.endswith("/compose"):
             assert output.startswith("services:"), route
             continue
+        if route == "GET /audit/export":
+            assert all(json.loads(line)["hash"] for line in output.splitlines())
+            continue
         if route in NO_JSON:
             assert NO_JSON[route] in output
             continue
