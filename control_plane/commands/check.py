@@ -9,6 +9,7 @@ from control_plane.commands.backup import check_is_there
 from control_plane.commands.console import ProgressLine, say, size_of
 from control_plane.commands.refusals import CommandError, reason_of
 from control_plane.store import inspection
+from control_plane.store.chain import Chain, verify_chain
 from control_plane.store.copying import open_to_read
 from control_plane.store.inspection import Contradiction
 
@@ -56,6 +57,16 @@ def _look_over(db: sqlite3.Connection) -> Iterator[tuple[str, str, list[str]]]:
         return
     yield "references", "ok", [f"{fault}: restore a backup" for fault in inspection.find_broken_references(db)]
     yield "rows", "ok", [_told(found) for found in inspection.find_contradictions(db)]
+    if chain := verify_chain(db):
+        yield "audit", f"ok, {chain.last_id} entries{_last(chain)}", [_broken(chain)] if chain.fault else []
+
+
+def _last(chain: Chain) -> str:
+    return f", the last with the hash {chain.last_hash}" if chain.last_id else ""
+
+
+def _broken(chain: Chain) -> str:
+    return f"{chain.fault}: what the audit says from there on may be forged; compare it with an export or a backup"
 
 
 def _told(found: Contradiction) -> str:

@@ -9,10 +9,12 @@ import pytest
 from control_plane.commands.check import check
 from control_plane.core.protocol import CommandType
 from control_plane.store.answers import record_answers
+from control_plane.store.audit import note_entries
 from control_plane.store.deployments import accept_deployments
 from control_plane.store.jobs import add_jobs
 from control_plane.store.migrate import known_revisions
 from control_plane.store.store import Store
+from tests.support.audit import entry
 from tests.support.commands import seen
 from tests.support.store import (
     add_agent,
@@ -39,6 +41,8 @@ async def grown(database: Path) -> None:
     await store.write(add_jobs, stop)
     await claim(store, stop.job_id)
     await store.write(record_answers, completed(stop.job_id))
+    for number in range(3):
+        await store.write(note_entries, None, entry(about=f"project p{number}", outcome="not_allowed"))
     await store.close()
 
 
@@ -70,6 +74,8 @@ async def test_a_database_in_use_with_everything_under_way_is_well(
     assert "7 deployments, 8 jobs" in said
     assert f"schema      {known_revisions()[0]}, up to date" in said
     assert said.count(" ok\n") == 3
+    [last] = sql(database, "SELECT hash FROM audit WHERE id = 3")
+    assert f"audit       ok, 3 entries, the last with the hash {last}\n" in said
     assert not [name for name in os.listdir(database.parent) if name.endswith(("-wal", "-shm"))]
 
 
@@ -109,6 +115,14 @@ BREAKS = [
     (
         "UPDATE alembic_version SET version_num = '9999'",
         "revision 9999 is of a newer control plane",
+    ),
+    (
+        "UPDATE audit SET actor = 'somebody else' WHERE id = 2",
+        "row 2 is not what its hash says: what the audit says from there on may be forged; compare it with an export",
+    ),
+    (
+        "DELETE FROM audit WHERE id = 2",
+        "audit       NOT WELL\n    - row 2 is missing: what the audit says from there on",
     ),
     ("DROP TABLE alembic_version", "this is not a control plane's database"),
 ]
