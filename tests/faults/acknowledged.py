@@ -17,6 +17,7 @@ from typing import Self
 
 import httpx
 
+from control_plane.store.chain import verify_chain
 from tests.support.server import ServerProcess
 
 
@@ -100,6 +101,15 @@ class Callers:
         self._answered.set()
 
 
+_UNAUDITED = """
+SELECT project_name FROM deployment d
+WHERE (SELECT count(*) FROM audit a WHERE a.result_id = d.id AND a.action = 'deploy' AND a.outcome = 'done') != 1
+"""
+_AUDITED_TWICE = """
+SELECT object FROM audit LEFT JOIN job ON job.id = job_id
+WHERE action = 'deploy' AND outcome = 'done' AND job.id IS NULL
+UNION SELECT object FROM audit WHERE action = 'deploy' AND outcome = 'done' GROUP BY job_id HAVING count(*) > 1
+"""
 _KEPT = """
 SELECT job.id, deployment.id, deployment.project_name, CAST(compose_file.content AS TEXT),
        COALESCE(idempotency_record.key, '')
@@ -116,5 +126,11 @@ def check_kept(database: Path, told: Told) -> None:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
         kept = {Deploy(*row) for row in connection.execute(_KEPT)}
+        unaudited, audited_twice = (connection.execute(query).fetchall() for query in (_UNAUDITED, _AUDITED_TWICE))
+        chain = verify_chain(connection)
     lost = set(told.deploys) - kept
     assert not lost, f"{len(lost)} of {len(told.deploys)} acknowledged deploys are lost: {sorted(map(str, lost))[:3]}"
+    assert not unaudited, f"{len(unaudited)} deploys are stored without their entry in the audit: {unaudited[:3]}"
+    assert not audited_twice, f"the audit tells of deploys that are not there, or twice: {audited_twice[:3]}"
+    assert chain is not None
+    assert chain.fault is None

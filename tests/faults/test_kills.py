@@ -99,3 +99,18 @@ async def test_the_check_finds_acknowledgements_before_their_commit(directory: P
         assert await server.wait() == -signal.SIGKILL, server.output
     with pytest.raises(AssertionError, match="acknowledged deploys are lost"):
         check_kept(server.database_path, told)
+
+
+@pytest.mark.control("1")
+async def test_the_check_finds_an_audit_that_is_written_after_what_it_tells_of(directory: Path) -> None:
+    told = Told()
+    async with (
+        ServerProcess(directory, sabotage="audit_apart") as server,
+        Callers(server, told, agent_id=1, when_offline="queue"),
+        server.client() as client,
+    ):
+        while not (await client.get("/deployments")).json()["deployments"]:
+            pass
+        await server.kill()
+    with pytest.raises(AssertionError, match="without their entry in the audit"):
+        check_kept(server.database_path, told)
