@@ -40,12 +40,12 @@ async def note(plane: ControlPlane, entry: AuditEntry, refusal: str | None) -> N
         if refusal == StoreUnavailableError.code:  # else its caller would wait for the store once more
             raise StoreUnavailableError("The store did not answer just now.")
         await plane.store.write(audit.note_entries, None, entry)
-    except ControlPlaneError as error:
+    except Exception as error:
         plane.metrics.audit_lost.inc()
         # All of the row that would have been, so that a log that is kept has it.
         log.warning(
             "audit_lost",
-            why=error.code,
+            why=error.code if isinstance(error, ControlPlaneError) else type(error).__name__,
             organization_id=entry.organization_id,
             token_id=entry.token_id,
             actor=entry.actor,

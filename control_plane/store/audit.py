@@ -105,6 +105,8 @@ def _what_came_of(entry: AuditEntry, result: Any) -> tuple[str, str | None, int 
     outcome, job_id, result_id = DONE, entry.job_id, None
     if entry.outcome is not None:
         outcome = entry.outcome
+    elif isinstance(result, int):
+        result_id = result
     elif isinstance(result, AnsweredBeforeError):
         outcome, job_id = REPEATED, result.job_id
     elif isinstance(result, Exception):
@@ -115,8 +117,6 @@ def _what_came_of(entry: AuditEntry, result: Any) -> tuple[str, str | None, int 
         outcome, job_id = REPEATED, result  # a question to an agent that was asked for before, and is shared
     elif isinstance(result, Arrived):
         result_id = result.agent_id
-    elif isinstance(result, int):
-        result_id = result
     return outcome, job_id, result_id
 
 
