@@ -9,13 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from control_plane.core.access import MAX_LABELS, MAX_PATTERNS, Actor, Role, is_label_part, is_project_pattern
+from control_plane.core.access import MAX_LABELS, MAX_PATTERNS, Actor, Reach, Role, is_label_part, is_project_pattern
 from control_plane.core.errors import FieldProblem, ForbiddenError, InvalidInputError
 from control_plane.core.tokens import TokenKind, digest_of, make_token
 from control_plane.operations.context import ControlPlane
 from control_plane.store import organizations, tokens
 from control_plane.store.models import Token
 from control_plane.store.tokens import NewToken, Revocation, Rotation
+
+LAST_MOMENT = datetime(9999, 1, 1, tzinfo=UTC)
+"""From here on it depends on the time zone whether a moment can be told at all."""
 
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]{0,98}[^\s\x00-\x1f\x7f-\x9f])?")
 
@@ -52,8 +55,8 @@ async def create_token(
     check_name(name)
     _check_limits(role, organization_id, actor, projects)
     check_labels(labels or {})
-    if expires_at is not None and expires_at <= now:
-        raise _invalid("expires_at", "must be in the future")
+    if expires_at is not None and not now < expires_at <= LAST_MOMENT:
+        raise _invalid("expires_at", f"must be in the future, and before the year {LAST_MOMENT.year}")
     token = make_token(TokenKind.API)
     new = NewToken(
         organization_id,
@@ -80,31 +83,35 @@ async def keep_token(plane: ControlPlane, actor: Actor, new: NewToken, token: st
 
 async def rotate_token(plane: ControlPlane, actor: Actor, token_id: int, overlap_seconds: int) -> MadeToken:
     """Put a new token in the place of one, which is good for `overlap_seconds` more. Raises TokenNotFoundError."""
-    row = await _manageable(plane, actor, token_id)
+    row, reach = await _manageable(plane, actor, token_id)
     if row.kind != TokenKind.API:
         raise _invalid("token_id", "is an enrolment's, which cannot be rotated: revoke it and make another")
     token, now = make_token(TokenKind.API), datetime.now(UTC)
     until = now + timedelta(seconds=overlap_seconds)
-    rotation = Rotation(actor.reach, token_id, digest_of(token).hex(), until, now)
+    rotation = Rotation(reach, token_id, digest_of(token).hex(), until, now)
     await plane.store.write(tokens.rotate_tokens, rotation, actor.concerns(f"token {token_id}"))
     await plane.token_book.refresh()
-    return MadeToken(await plane.store.read(tokens.get_token, actor.reach, token_id), token)
+    return MadeToken(await plane.store.read(tokens.get_token, reach, token_id), token)
 
 
 async def revoke_token(plane: ControlPlane, actor: Actor, token_id: int) -> None:
     """End a caller's token or an enrolment at once. Raises TokenNotFoundError."""
-    await _manageable(plane, actor, token_id)
-    revocation = Revocation(actor.reach, token_id, datetime.now(UTC))
+    _, reach = await _manageable(plane, actor, token_id)
+    revocation = Revocation(reach, token_id, datetime.now(UTC))
     await plane.store.write(tokens.revoke_tokens, revocation, actor.concerns(f"token {token_id}"))
     await plane.token_book.refresh()
 
 
-async def _manageable(plane: ControlPlane, actor: Actor, token_id: int) -> Token:
-    row = await plane.store.read(tokens.get_token, actor.reach, token_id)
+async def _manageable(plane: ControlPlane, actor: Actor, token_id: int) -> tuple[Token, Reach]:
+    """Return a token that the actor may change, and the reach in which it is: root's is every organisation."""
     require_whole_reach(actor)
+    reach = actor.reach
+    if actor.role is Role.ROOT:
+        reach = reach.within_organization(await plane.store.read(tokens.get_owner, token_id))
+    row = await plane.store.read(tokens.get_token, reach, token_id)
     if row.role is not None:
         actor.require(Role(row.role))
-    return row
+    return row, reach
 
 
 def require_whole_reach(actor: Actor) -> None:

@@ -226,6 +226,14 @@ def get_token(db: Session, reach: Reach, token_id: int) -> Token:
     return found
 
 
+def get_owner(db: Session, token_id: int) -> int:
+    """Return the organisation of a token, for root, which manages those of all. Raises TokenNotFoundError."""
+    found = db.execute(select(_token.organization_id).where(_token.id == token_id)).scalar()
+    if found is None:
+        raise token_not_found(token_id)
+    return int(found)
+
+
 def _named(reach: Reach, token_id: int) -> list[Any]:
     # A token's own labels and projects limit what it reaches, not who may manage it.
     organization = Reach(reach.organization_id)

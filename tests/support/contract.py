@@ -53,7 +53,7 @@ class Contract:
         declared = operation["responses"].get(str(response.status_code))
         assert declared is not None, f"the document does not declare this status: {told}"
         if "content" not in declared:
-            assert response.content == b"", told
+            assert (media_type, response.content) == ("", b""), f"the document declares no content: {told}"
             return
         assert media_type in declared["content"], f"the document declares {set(declared['content'])}: {told}"
         content = declared["content"][media_type]
