@@ -18,7 +18,7 @@ from control_plane.core.events import EventKind
 from control_plane.core.protocol import CommandType
 from control_plane.core.states import FailureReason, JobStatus
 from control_plane.store.bulk import Bulk
-from control_plane.store.history import first_id_since, name_if_placed, unindexed
+from control_plane.store.history import agent_if_there, first_id_since, name_if_placed, unindexed
 from control_plane.store.models import EVENT_ACCEPTS_DEPLOY, EVENT_HAS_AGENT, EVENT_HAS_PROJECT, Event
 from control_plane.store.moves import Answer, JobFacts
 from control_plane.store.reaching import limits
@@ -125,6 +125,7 @@ def list_events(db: Session, wanted: WantedEvents) -> Sequence[Event]:
         _accepted(wanted, bounds) if placed and kind is EventKind.DEPLOY_ACCEPTED else _newest(kind, wanted, bounds)
         for kind in kinds
     ]
+    query = query.where(unindexed(col(Event.organization_id)) == wanted.reach.organization_id)
     return db.exec(query.where(col(Event.id).in_(union_all(*(select(one.subquery().c.id) for one in newest))))).all()
 
 
@@ -155,7 +156,7 @@ def _at_place(wanted: WantedEvents, table: FromClause) -> list[ColumnElement[boo
         place.append(table.c.project_name == name_if_placed(wanted.project_name, wanted.agent_id, wanted.reach))
         agent = unindexed(agent)
     if wanted.agent_id is not None:
-        place.append(agent == wanted.agent_id)
+        place.append(agent == agent_if_there(wanted.agent_id, wanted.reach))
     return place
 
 

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, SQLColumnExpression, Table, TextClause, func, literal, select
+from sqlalchemy import (
+    ColumnElement,
+    ScalarSelect,
+    SQLColumnExpression,
+    Table,
+    TextClause,
+    func,
+    literal,
+    select,
+)
 from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 from sqlmodel.sql.expression import SelectOfScalar
@@ -53,7 +62,7 @@ def newest(
     if wanted.project_name is not None:
         query = query.where(project == name_if_placed(wanted.project_name, wanted.agent_id, wanted.reach))
     if wanted.agent_id is not None:
-        query = query.where(col(model.agent_id) == wanted.agent_id)
+        query = query.where(col(model.agent_id) == agent_if_there(wanted.agent_id, wanted.reach))
     if wanted.status is not None:
         query = query.where(col(model.status) == wanted.status)
     for condition in (few, many):
@@ -75,6 +84,15 @@ def _reached(model: type[Row], wanted: Wanted, few: bool) -> list[ColumnElement[
 def unindexed(column: SQLColumnExpression[T]) -> ColumnElement[T]:
     """Return the column as an expression, which no index is followed for: another one leads to what is sought."""
     return func.coalesce(column, column)
+
+
+def agent_if_there(agent_id: int, reach: Reach) -> ScalarSelect[int]:
+    """Return what an agent's id must equal in a list: none at all if it is another organisation's.
+
+    Without this, that agent's whole history would be walked through to find that none of it is within reach.
+    """
+    there = select(_agent.id).where(_agent.id == agent_id, _agent.organization_id == reach.organization_id)
+    return there.scalar_subquery()
 
 
 def name_if_placed(project_name: str, agent_id: int | None, reach: Reach) -> ColumnElement[str] | str:

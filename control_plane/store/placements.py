@@ -35,21 +35,23 @@ _PLACES = (
         col(Placement.latest_deployment_id).desc(),
     )
 )
-_ACTIVE = (
-    select_rows(Deployment.agent_id, func.count().label("deployments"))
-    .where(DEPLOYMENT_IS_ACTIVE)
-    .group_by(col(Deployment.agent_id))
-    .subquery()
+_LOAD = (
+    # Agent by agent: who has few looks at no other organisation's deployments.
+    select_rows(func.count())
+    .select_from(Deployment)
+    .where(Deployment.agent_id == Agent.id, DEPLOYMENT_IS_ACTIVE)
+    .correlate(Agent)
+    .scalar_subquery()
+    .label("deployments")
 )
 _LOADS = (
-    select_rows(col(Agent.id), func.coalesce(_ACTIVE.c.deployments, 0))
-    .outerjoin(_ACTIVE, _ACTIVE.c.agent_id == col(Agent.id))
+    select_rows(col(Agent.id), _LOAD)
     .where(
         Agent.organization_id == bindparam("organization"),
         Agent.status == AgentStatus.ONLINE.value,
         col(Agent.cordoned).is_(False),
     )
-    .order_by(func.coalesce(_ACTIVE.c.deployments, 0), col(Agent.id))
+    .order_by(_LOAD, col(Agent.id))
     .limit(bindparam("most"))
 )
 
@@ -118,7 +120,8 @@ def _places(db: Session, reach: Reach, project_names: Sequence[str]) -> list[Pro
     )
     found = db.exec(query).all()
     current_ids = [place.current_deployment_id for place, _, _ in found if place.current_deployment_id]
-    running = db.exec(select_rows(Deployment).where(col(Deployment.id).in_(current_ids))).all()
+    ours = col(Deployment.organization_id) == reach.organization_id
+    running = db.exec(select_rows(Deployment).where(col(Deployment.id).in_(current_ids), ours)).all()
     current = {deployment.id: deployment for deployment in running}
     return [
         ProjectPlace(place.project_name, agent, latest, current.get(place.current_deployment_id or 0))

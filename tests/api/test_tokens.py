@@ -44,13 +44,13 @@ async def test_its_last_use_is_known_within_seconds(site: Site) -> None:
     assert (await row(site, caller.token_id))["last_used_at"] is None
     before = datetime.now(UTC)
     await caller.get("/me")
-    await loop.run_once(site.plane)
+    await loop.run_once(site.plane, Path("no-errands"))
     assert loop.INTERVAL_SECONDS <= 5
     used_at = (await row(site, caller.token_id))["last_used_at"]
     assert before <= datetime.fromisoformat(used_at) <= datetime.now(UTC)
     for _ in range(3):
         await caller.get("/me")
-    await loop.run_once(site.plane)
+    await loop.run_once(site.plane, Path("no-errands"))
     assert (await row(site, caller.token_id))["last_used_at"] == used_at
 
 
@@ -204,7 +204,7 @@ async def test_no_token_is_in_the_database_or_in_a_log(
             for token in shown:
                 await stranger.get("/me", headers={"Authorization": f"Bearer {token}"})
                 await stranger.get(f"/agents?token={token}")
-    await loop.run_once(site.plane)
+    await loop.run_once(site.plane, Path("no-errands"))
     files = {name: (tmp_path / name).read_bytes() for name in ("control_plane.db", "control_plane.db-wal")}
     for token in shown:
         assert token not in caplog.text

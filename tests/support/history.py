@@ -151,6 +151,42 @@ def _audit_row(number: int) -> tuple[Any, ...]:
     return 2 if number in range(50, 60) else 1, at, number % 3 or None, action, outcome
 
 
+AGENTS_BESIDE = 1000
+"""What is added to the ids of agents for those that `beside` makes."""
+
+
+def beside(path: Path, organization_id: int) -> None:
+    """Give another organisation what the first one had when it was young: SMALL deployments, newer than all others."""
+    agent, more = AGENTS_BESIDE, 10 * LARGE
+    connection = sqlite3.connect(path)
+    for table, replaced in (
+        ("agent", {"id": f"id + {agent}"}),
+        ("deployment", {"id": f"id + {more}", "agent_id": f"agent_id + {agent}"}),
+        ("placement", {"agent_id": f"agent_id + {agent}", "latest_deployment_id": f"latest_deployment_id + {more}"}),
+        (
+            "job",
+            {
+                "id": "'1' || substr(id, 2)",
+                "deployment_id": f"deployment_id + {more}",
+                "agent_id": f"agent_id + {agent}",
+            },
+        ),
+        (
+            "event",
+            {"id": f"id + {more}", "deployment_id": f"deployment_id + {more}", "agent_id": f"agent_id + {agent}"},
+        ),
+    ):
+        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+        values = [str(organization_id) if name == "organization_id" else replaced.get(name, name) for name in columns]
+        young = {"deployment": "id", "job": "deployment_id", "event": "deployment_id"}.get(table, "0")
+        connection.execute(
+            f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(values)} FROM {table}"  # noqa: S608
+            f" WHERE {young} <= {SMALL}"
+        )
+    connection.commit()
+    connection.close()
+
+
 def _events(number: int, project: str, place: int) -> list[tuple[Any, ...]]:
     at = (NOW + timedelta(milliseconds=number)).isoformat(" ", "microseconds")
     end = "deploy_failed" if number == FAILURE else "deploy_completed"
