@@ -59,6 +59,7 @@ def _make_organizations() -> None:
 
 def _change_agents() -> None:
     op.drop_index("ix_agent_status", table_name="agent")
+    last_id = _last_agent_id()
     with op.batch_alter_table("agent", naming_convention=NAMES, table_kwargs={"sqlite_autoincrement": True}) as agent:
         agent.add_column(_organization_id())
         agent.add_column(sa.Column("cordoned", sa.Boolean(), nullable=False, server_default=sa.false()))
@@ -66,9 +67,19 @@ def _change_agents() -> None:
         agent.add_column(sa.Column("forgotten_at", sa.DateTime(timezone=True), nullable=True))
         agent.drop_constraint("agent_hostname_key", type_="unique")
         agent.create_foreign_key("agent_organization_id_fkey", "organization", ["organization_id"], ["id"])
+    if last_id is not None:
+        op.execute(sa.text("UPDATE sqlite_sequence SET seq = :last WHERE name = 'agent'").bindparams(last=last_id))
     _index("ux_agent_hostname", "agent", ["organization_id", "hostname"], KNOWN, unique=True)
     _index("ix_agent_organization", "agent", ["organization_id", "id"])
     _index("ix_agent_status", "agent", ["organization_id", "status", "id"])
+
+
+def _last_agent_id() -> int | None:
+    """Return the last id ever given to an agent where that is kept beside the table, which is made anew."""
+    if op.get_bind().dialect.name != "sqlite":
+        return None
+    found: int | None = op.get_bind().execute(sa.text("SELECT seq FROM sqlite_sequence WHERE name = 'agent'")).scalar()
+    return found
 
 
 def _make_labels_and_tokens() -> None:
