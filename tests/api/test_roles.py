@@ -26,7 +26,7 @@ TAKES = {
         "change_agent", "check_agent_health", "create_agent_token", "create_enrollment", "forget_agent",
         "revoke_agent_token",
     },
-    Role.ADMIN: {"create_token", "list_tokens", "revoke_token", "rotate_token"},
+    Role.ADMIN: {"create_token", "export_audit", "list_audit", "list_tokens", "revoke_token", "rotate_token"},
     Role.ROOT: {"create_organization", "list_organizations"},
 }  # fmt: skip
 NOWHERE = {

@@ -55,6 +55,8 @@ EXPECTED: dict[str, tuple[str, str, str]] = {
     "create_token": (OWN, FORBIDDEN, FORBIDDEN),
     "rotate_token": (NOTHING, FORBIDDEN, FORBIDDEN),
     "revoke_token": (NOTHING, FORBIDDEN, FORBIDDEN),
+    "list_audit": (SEEN, FORBIDDEN, FORBIDDEN),  # what its own organisation has tried, with the names that it tried
+    "export_audit": (SEEN, FORBIDDEN, FORBIDDEN),
     "list_organizations": (FORBIDDEN, FORBIDDEN, FORBIDDEN),
     "create_organization": (FORBIDDEN, FORBIDDEN, FORBIDDEN),
     "get_metrics": (FORBIDDEN, FORBIDDEN, FORBIDDEN),

@@ -22,10 +22,12 @@ from control_plane import store
 from control_plane.core.access import Reach
 from control_plane.core.errors import NotFoundError
 from control_plane.operations import repeating, retaining
-from control_plane.store import events, jobs, organizations, tokens
+from control_plane.store import audit, events, jobs, organizations, tokens
+from control_plane.store.audit import WantedAudit
 from control_plane.store.events import WantedEvents
 from control_plane.store.tables import (
     agent_table,
+    audit_table,
     deployment_table,
     event_table,
     idempotency_table,
@@ -36,7 +38,16 @@ from control_plane.store.tables import (
 from tests.support.history import Probe
 
 Read = Callable[..., Any]
-OWNED = {agent_table, deployment_table, placement_table, job_table, event_table, token_table, idempotency_table}
+OWNED = {
+    agent_table,
+    audit_table,
+    deployment_table,
+    placement_table,
+    job_table,
+    event_table,
+    token_table,
+    idempotency_table,
+}
 REACH = Reach(1, ("p*",), (("env", "prod"),))
 ARGUMENTS: dict[str, list[Any]] = {
     "reach": [Reach(1), REACH],
@@ -44,6 +55,15 @@ ARGUMENTS: dict[str, list[Any]] = {
         WantedEvents(reach, 5, agent_id=agent, project_name=project)
         for reach in (Reach(1), REACH)
         for agent, project in ((None, None), (4, None), (None, "p3"), (4, "p3"))
+    ],
+    "wanted of the audit": [
+        WantedAudit(REACH, 5, outcome=outcome, token_id=token, action=action)
+        for outcome, token, action in (
+            (None, None, None),
+            ("not_allowed", None, None),
+            (None, 1, None),
+            (None, None, "deploy"),
+        )
     ],
     "agent_id": [4],
     "deployment_id": [3],
@@ -150,8 +170,10 @@ def assert_bound(probe: Probe, read: Read) -> None:
 
 def calls(read: Read) -> Iterator[dict[str, Any]]:
     names = [name for name in inspect.signature(read).parameters if name != "db"]
-    for number in range(max(len(ARGUMENTS[name]) for name in names)):
-        yield {name: ARGUMENTS[name][min(number, len(ARGUMENTS[name]) - 1)] for name in names}
+    of_audit = {"wanted": "wanted of the audit"} if read.__module__ == audit.__name__ else {}
+    values = {name: ARGUMENTS[of_audit.get(name, name)] for name in names}
+    for number in range(max(map(len, values.values()))):
+        yield {name: given[min(number, len(given) - 1)] for name, given in values.items()}
 
 
 def tables_of(select: Select[Any]) -> set[Table]:
