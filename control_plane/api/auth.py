@@ -23,6 +23,7 @@ from control_plane.api.origins import refuse_other_origins
 from control_plane.api.problems import answer_for
 from control_plane.api.unknown_parameters import query_names, refuse_unknown
 from control_plane.core.access import DEFAULT_REACH, Actor, Reach, Role
+from control_plane.core.audit import AuditEntry
 from control_plane.core.errors import UnauthorizedError
 from control_plane.core.tokens import PREFIXES, TokenChecker, TokenKind, bearer_token, digest_of, is_damaged
 from control_plane.operations.auditing import note
@@ -171,8 +172,8 @@ class TokenFirstRoute(APIRoute):
                 response = await self._answer(request)
         except Exception as error:
             response = answer_for(request, error)
-        if self.action:
-            await conclude(request)
+        if entry := _unwritten(request):
+            await _conclude(request, entry)
         await response(scope, receive, send)
 
 
@@ -190,15 +191,22 @@ class DirectRoute(TokenFirstRoute):
             response: Response = await self.endpoint(request)
         except Exception as error:
             response = answer_for(request, error)
-        await conclude(request)
+        if entry := _unwritten(request):
+            await _conclude(request, entry)
         await response(scope, receive, send)
 
 
-async def conclude(request: Request) -> None:
-    """See that a request that was to change something has its entry in the audit, before it is answered."""
+def _unwritten(request: Request) -> AuditEntry | None:
+    """Return the entry of a request that was to change something and of which nothing was written."""
     actor: Actor | None = request.scope.get(ACTOR)
-    if actor is not None and actor.audit is not None and not actor.audit.written:
-        await note(request.app.state.control_plane, actor.audit, request.scope["state"].get("problem_code"))
+    if actor is None or actor.audit is None or actor.audit.written:
+        return None
+    return actor.audit
+
+
+async def _conclude(request: Request, entry: AuditEntry) -> None:
+    """Write what became of a request before it is answered."""
+    await note(request.app.state.control_plane, entry, request.scope["state"].get("problem_code"))
 
 
 def _object_in(path_params: Mapping[str, Any]) -> str:
