@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Query, Request, Response
 
-from control_plane.api.auth import Caller, DirectRoute, check_token, needs, protected_router
+from control_plane.api.auth import Caller, DirectRoute, check_again, needs, protected_router
 from control_plane.api.idempotency import KEY_PARAMETER, REPLAYED, REPLAYED_ANSWER, keyed_request
 from control_plane.api.json_body import body_document, read_body
 from control_plane.api.outcomes import outcome_of
@@ -92,8 +92,8 @@ async def post_deploy(http_request: Request, wait: Wait = 0) -> Response:
     went; if the time is up first, `GET /jobs/{id}?wait=` goes on waiting.
     """
     plane: ControlPlane = http_request.app.state.control_plane
-    caller = check_token(http_request)
     request = await read_body(http_request, DeployRequest)
+    caller = check_again(http_request)
     accepted = await deploy(
         plane,
         caller,

@@ -1,9 +1,11 @@
 """The life of a caller's token: made, used, rotated, expired, revoked; who may do that to whom; and what is kept."""
 
+import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -211,3 +213,30 @@ async def test_no_token_is_in_the_database_or_in_a_log(
         for name, content in files.items():
             assert token.encode() not in content, name
             assert token[4:30].encode() not in content, name
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "rows"),
+    [
+        ("/tokens", b'{"name": "mine", "role": "admin"}', "tokens"),
+        ("/deploy", b'{"project_name": "mine", "compose_file": "services: {web: {image: nginx}}"}', "jobs"),
+    ],
+)
+async def test_a_token_that_is_revoked_while_a_body_is_on_its_way_is_bad_when_it_is_there(
+    site: Site, path: str, body: bytes, rows: str
+) -> None:
+    await site.agent()
+    caller = await tenant(site, "admin")
+    at = urlsplit(site.url)
+    reader, writer = await asyncio.open_connection(at.hostname, at.port)
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {caller.token}\r\nConnection: close\r\n"
+    writer.write(f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body[:5])
+    await loop.run_once(site.plane)
+    while (await row(site, caller.token_id))["last_used_at"] is None:  # until its head was looked at
+        await loop.run_once(site.plane)
+    assert (await site.client.delete(f"/tokens/{caller.token_id}")).status_code == 204
+    writer.write(body[5:])
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 401 "), answer
+    assert (await site.get(f"/{rows}"))[rows] == []
