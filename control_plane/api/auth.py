@@ -94,8 +94,13 @@ def check_again(request: Request) -> Actor:
 
     Raises what `check_token` does.
     """
-    request.scope.pop(ACTOR, None)
-    return check_token(request)
+    actor = check_token(request)
+    if actor.token_id is not None:
+        try:
+            _identify(request)
+        except UnauthorizedError as error:
+            raise failure(request, error) from None
+    return actor
 
 
 async def _actor(request: Request) -> Actor:

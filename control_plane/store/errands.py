@@ -17,12 +17,16 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from control_plane.core.access import Role
+from control_plane.core.audit import AuditEntry
 from control_plane.core.errors import ControlPlaneError, OrganizationNotFoundError
 from control_plane.core.tokens import TokenKind
+from control_plane.store.audit import record_audit
 from control_plane.store.tables import organization_table, token_table
 from control_plane.store.tokens import NewToken, insert_token
 
 MAX_FILE_BYTES = 10_000
+AUDITED_AS = "run.py token create"
+"""Who has made the token, in the audit: whoever may write beside the database has no name here."""
 _REQUEST, _ANSWER = ".request", ".answer"
 
 
@@ -96,7 +100,12 @@ def _carry_out(db: Connection, item: TokenErrand) -> int | Exception:
     if found is None:
         return OrganizationNotFoundError(f"There is no organisation named '{item.organization}'.")
     now = datetime.now(UTC)
-    return insert_token(db, NewToken(found, TokenKind.API, item.name, item.digest, now, role=Role(item.role).value))
+    new = NewToken(found, TokenKind.API, item.name, item.digest, now, role=Role(item.role).value)
+    token_id = insert_token(db, new)
+    entry = AuditEntry(found, None, AUDITED_AS, "", "", "", "create_token")
+    entry.concern(f"token {token_id}, {item.role}")
+    record_audit(db, [(entry, token_id)])
+    return token_id
 
 
 def _put(path: Path, content: dict[str, Any], made: Callable[[int], object] = lambda _file: None) -> None:

@@ -231,9 +231,9 @@ async def test_a_token_that_is_revoked_while_a_body_is_on_its_way_is_bad_when_it
     reader, writer = await asyncio.open_connection(at.hostname, at.port)
     head = f"POST {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {caller.token}\r\nConnection: close\r\n"
     writer.write(f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body[:5])
-    await loop.run_once(site.plane)
+    await loop.run_once(site.plane, Path("no-errands"))
     while (await row(site, caller.token_id))["last_used_at"] is None:  # until its head was looked at
-        await loop.run_once(site.plane)
+        await loop.run_once(site.plane, Path("no-errands"))
     assert (await site.client.delete(f"/tokens/{caller.token_id}")).status_code == 204
     writer.write(body[5:])
     answer = await reader.read()

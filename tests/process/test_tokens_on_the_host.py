@@ -44,6 +44,9 @@ async def test_a_running_control_plane_makes_it_and_knows_it_at_once(role: str) 
         assert files_in(errands) == []
         assert stat.S_IMODE(errands.stat().st_mode) == 0o700
         assert token not in server.stderr
+        assert sql(server.database_path, "SELECT actor, action, object, outcome FROM audit") == [
+            ("run.py token create", "create_token", f"token 1, {role}", "done")
+        ]
 
 
 async def test_without_a_control_plane_the_command_stores_it_itself() -> None:
@@ -53,6 +56,8 @@ async def test_without_a_control_plane_the_command_stores_it_itself() -> None:
         token = (await done(directory, "token", "create", "--role", "admin")).strip()
         assert all(token.encode() not in path.read_bytes() for path in directory.iterdir() if path.is_file())
         assert sql(database, "SELECT role, name FROM token") == [("admin", "made on the host")]
+        assert sql(database, "SELECT actor, object FROM audit") == [("run.py token create", "token 1, admin")]
+        assert "audit" in await done(directory, "check")
         await server.start()
         assert (await who(server, token)).json()["role"] == "admin"
 
