@@ -14,7 +14,7 @@ from tests.support.faults import chance
 from tests.support.go_agent import GoAgent
 from tests.support.server import ServerFailedError, ServerProcess
 
-KILLS = {"pwrite64": (20, 300), "fdatasync": (4, 30), "write": (60, 160)}
+KILLS = {"pwrite64": (30, 300), "fdatasync": (8, 30), "write": (60, 160)}
 """Which of a thread's calls it dies at: later ones than a start makes, earlier than some seconds of deploys do."""
 DEADLINE_SECONDS = 5
 """For jobs whose end was killed on its way to the database: the installed agent tells it once."""
