@@ -144,7 +144,8 @@ def make_app(database: Path, **settings: Any) -> FastAPI:
     """Return the app as run.py makes it, with tokens that tests know."""
     # A test must not depend on the developer's own settings.
     values = Settings.model_construct(**{**_defaults(), "database_url": f"sqlite:///{database}", **settings})
-    secrets = Secrets(agent=TokenChecker.of_plain(AGENT_TOKEN), api=TokenChecker.of_plain(API_TOKEN))
+    agent = TokenChecker.of_plain(AGENT_TOKEN) if values.agents_share_a_secret else None
+    secrets = Secrets(agent=agent, api=TokenChecker.of_plain(API_TOKEN))
     return create_app(values, secrets)
 
 
