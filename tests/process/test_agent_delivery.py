@@ -147,7 +147,7 @@ async def test_a_second_signal_ends_the_agent_at_once(stage: Stage) -> None:
     ("status", "advice"),
     [
         (401, "set AGENT_SECRET_TOKEN to the control plane's own value"),
-        (403, 'may be used for the hostname "host-a"'),
+        (403, 'are for the hostname "host-a"'),
         (409, "--hostname (AGENT_HOSTNAME)"),
         (503, "answered HTTP 503"),
     ],
