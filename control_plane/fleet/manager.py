@@ -128,8 +128,10 @@ class ConnectionManager:
         incumbent = self._by_place.get(newcomer.place)
         if incumbent is None:
             return None
-        claim = Claimed(newcomer.place, newcomer.token_id, newcomer.enrollment, datetime.now(UTC))
-        await self._store.read(check_arrival, claim)
+        if newcomer.enrollment is not None or newcomer.token_id != incumbent.token_id:
+            # Who comes with what the incumbent came with is judged with its row: a whole fleet may come back at once.
+            claim = Claimed(newcomer.place, newcomer.token_id, newcomer.enrollment, datetime.now(UTC))
+            await self._store.read(check_arrival, claim)
         same_process = bool(newcomer.instance) and newcomer.instance == incumbent.identity.instance
         if not same_process and await incumbent.socket.ping(INCUMBENT_PING_SECONDS):
             log.warning(
