@@ -50,14 +50,19 @@ def check_token(connection: HTTPConnection) -> Actor:
     scope = connection.scope
     actor: Actor | None = scope.get(ACTOR)
     if actor is None:
-        try:
-            actor = scope[ACTOR] = _identify(connection)
-        except UnauthorizedError as error:
-            raise failure(connection, error) from None
+        actor = scope[ACTOR] = _identify_or_count(connection)
         client = scope.get("client")
         actor.address = client[0] if client else ""
         actor.request_id = scope["state"]["request_id"]
     return actor
+
+
+def _identify_or_count(connection: HTTPConnection) -> Actor:
+    """Return who presents the token; one that is not valid counts as a failure of its address."""
+    try:
+        return _identify(connection)
+    except UnauthorizedError as error:
+        raise failure(connection, error) from None
 
 
 def _identify(connection: HTTPConnection) -> Actor:
@@ -96,10 +101,7 @@ def check_again(request: Request) -> Actor:
     """
     actor = check_token(request)
     if actor.token_id is not None:
-        try:
-            _identify(request)
-        except UnauthorizedError as error:
-            raise failure(request, error) from None
+        _identify_or_count(request)
     return actor
 
 
@@ -145,7 +147,7 @@ class TokenFirstRoute(APIRoute):
     def _role_of(self) -> Role:
         """Return the role that the route says it takes. ValueError for one that changes something and says none."""
         declared = self.openapi_extra = dict(self.openapi_extra or {})
-        if _ROLE not in declared and set(self.methods or ()) <= {"GET", "HEAD"}:
+        if _ROLE not in declared and self._only_reads:
             declared[_ROLE] = Role.VIEWER.value
         if _ROLE not in declared:
             raise ValueError(f"{self.path}: say with `needs` which role it takes")
@@ -153,7 +155,11 @@ class TokenFirstRoute(APIRoute):
 
     def _action_of(self) -> str:
         """Return what the audit calls the route, "" for one that only reads."""
-        return "" if set(self.methods or ()) <= {"GET", "HEAD"} else self.operation_id or self.name
+        return "" if self._only_reads else self.operation_id or self.name
+
+    @property
+    def _only_reads(self) -> bool:
+        return set(self.methods or ()) <= {"GET", "HEAD"}
 
     def admit(self, request: Request) -> None:
         """Check the token and its role, and begin the audit. Raises UnauthorizedError, ForbiddenError."""

@@ -5,18 +5,16 @@ processes change tokens too; what this one changes it reads at once. Invariant: 
 away or has expired is not found.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from control_plane.core.protocol import CloseCode
 from control_plane.core.tokens import TokenKind
 from control_plane.fleet.manager import ConnectionManager
 from control_plane.store import tokens
 from control_plane.store.store import Store
-from control_plane.store.tokens import KnownToken
+from control_plane.store.tokens import USE_NOTED, KnownToken
 
 PAGE = 5_000
-USE_NOTED = timedelta(minutes=1)
-"""The use of a token is written at most so often."""
 
 
 class TokenBook:

@@ -6,7 +6,7 @@ hostname is opened by such a token alone; an enrolment binds a free hostname, an
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, or_, select, update
 from sqlmodel import Session
@@ -15,9 +15,8 @@ from control_plane.core.errors import HostnameBoundError, UnauthorizedError
 from control_plane.core.tokens import TokenKind
 from control_plane.store.models import AGENT_IS_KNOWN
 from control_plane.store.tables import agent_label_table, agent_table, token_table, upsert
-from control_plane.store.tokens import NewToken, insert_token, next_revision, revoke_where
+from control_plane.store.tokens import USE_NOTED, NewToken, insert_token, next_revision, revoke_where
 
-USE_NOTED = timedelta(minutes=1)
 _agent = agent_table.c
 _token = token_table.c
 

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, select
 
 from control_plane.core.access import Role
 from control_plane.core.audit import AuditEntry
-from control_plane.core.errors import ControlPlaneError, OrganizationNotFoundError
+from control_plane.core.errors import OrganizationNotFoundError
 from control_plane.core.tokens import TokenKind
 from control_plane.store.audit import record_audit
 from control_plane.store.tables import organization_table, token_table
@@ -125,6 +125,6 @@ def _read_request(path: Path) -> TokenErrand | None:
         errand = TokenErrand(**{name: str(content[name]) for name in ("name", "role", "organization", "digest")})
         Role(errand.role)
         bytes.fromhex(errand.digest)
-    except (OSError, ValueError, KeyError, TypeError, ControlPlaneError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return errand

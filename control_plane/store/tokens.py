@@ -6,7 +6,7 @@ change of a row but of its last use raises the revision, in the same transaction
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
@@ -83,7 +83,8 @@ class KnownToken:
 
 
 _token = token_table.c
-_INSERT = Bulk(insert(token_table))
+USE_NOTED = timedelta(minutes=1)
+"""The use of a token is written at most so often."""
 _TOUCH = Bulk(
     update(token_table)
     .where(

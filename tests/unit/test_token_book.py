@@ -11,10 +11,10 @@ import time_machine
 from control_plane.core.access import DEFAULT_REACH
 from control_plane.core.tokens import TokenKind, digest_of
 from control_plane.fleet.manager import ConnectionManager
-from control_plane.operations.token_book import USE_NOTED, TokenBook
+from control_plane.operations.token_book import TokenBook
 from control_plane.store import tokens
 from control_plane.store.store import Store
-from control_plane.store.tokens import NewToken, Revocation, Rotation
+from control_plane.store.tokens import USE_NOTED, NewToken, Revocation, Rotation
 from tests.support.store import database, sql, store
 
 __all__ = ["database", "store"]  # fixtures
